@@ -1,0 +1,41 @@
+"""A cotangent has its primal's shape, dtype and device-varying type: the one place that sees to it.
+
+`jax.custom_vjp` checks the shape alone. A rule that worked in a wider dtype, that broadcast a
+primal, or that runs inside `jax.shard_map`, where a replicated parameter meets a device's own share
+of the batch, must bring its result back to what the primal is.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+def match(cotangent: Array, primal: Array) -> Array | None:
+    """`cotangent` as a cotangent of `primal`; None, where `primal` is integer and so has none.
+
+    Broadcasting copies, and the adjoint of a copy is a sum: over the axes along which `primal` was
+    broadcast, and over the mesh axes along which it was replicated and `cotangent` is not.
+    """
+    if not jnp.issubdtype(primal.dtype, jnp.inexact):
+        return None
+    leading = cotangent.ndim - primal.ndim
+    stretched = tuple(range(leading)) + tuple(
+        leading + axis
+        for axis, size in enumerate(primal.shape)
+        if size == 1 and cotangent.shape[leading + axis] != 1
+    )
+    if stretched:
+        cotangent = cotangent.sum(stretched).reshape(primal.shape)
+    replicated = _varying(cotangent) - _varying(primal)
+    if replicated:
+        cotangent = lax.psum(cotangent, tuple(replicated))
+    return cotangent.astype(primal.dtype)
+
+
+def _varying(x: Array) -> frozenset[str]:
+    """The mesh axes along which `x` differs from device to device, inside `jax.shard_map`."""
+    kind: Any = jax.typeof(x)
+    # JAX 0.10 moved the set from the type's `vma` into its `mat` (manual axis type).
+    return kind.mat.varying if hasattr(kind, "mat") else kind.vma

@@ -1,0 +1,310 @@
+"""Convolution. The forward pass is a convolution; the backward passes are convolutions too.
+
+Shapes, for two spatial axes (one and three go the same way, and every sum runs over all of them):
+
+    x       (N, H, W, C)     images
+    kernel  (K, L, C, O)     taps along H and W, channels in, channels out
+    bias    (O,)
+    y       (N, P, Q, O)     output, and dy its cotangent dL/dy
+
+Forward. With strides s, kernel dilation d, low pads p and x = 0 outside the image,
+
+    y[n,o,m] = bias[m] + sum_{t,c} x[n, s·o + d·t - p, c] · kernel[t,c,m]                      (1)
+
+where o = (row, column) of the output and t = (row, column) of the kernel. (Machine learning's
+convolution is a cross-correlation: the kernel is not flipped. The notes' sum runs from 0 to 3;
+over a 3x3 filter it is from 0 to 2.)
+
+Backward. The differential of (1), in the inner product with the output's cotangent:
+
+    <dy, dy'> = sum_{n,o,m} dy[n,o,m] · (   sum_{t,c} x'[n, s·o + d·t - p, c] · kernel[t,c,m]
+                                          + sum_{t,c} x[n, s·o + d·t - p, c] · kernel'[t,c,m]
+                                          + bias'[m] )
+
+(a prime marks a perturbation). Collect what multiplies each perturbation:
+
+    dkernel[t,c,m] = sum_{n,o} x[n, s·o + d·t - p, c] · dy[n,o,m]                              (2)
+    dx[n,i,c]      = sum_{o,t,m : s·o + d·t - p = i} dy[n,o,m] · kernel[t,c,m]                 (3)
+    dbias[m]       = sum_{n,o} dy[n,o,m]                                                       (4)
+
+(2) is (1) with dy as the kernel: it slides over x, s and d in each other's places, and the sum runs
+over the batch where it ran over the channels. In the notes' letters,
+
+    dL/dFilter(x,y) = sum_ij dL/dOut(i,j) · Image(i+x, j+y)
+
+(3) is (1) with dy as the image: s - 1 zeros between its elements, the kernel turned by 180 degrees
+with its channels in and out in each other's places, and the stride 1. That is why both backward
+passes below call the same `_correlate` as the forward pass.
+
+Residuals: x and the kernel, which the caller holds anyway, and the bias for its type. Autodiff
+keeps the same. Nothing here has a kink.
+
+Source: the notes this project grew from; Dumoulin and Visin, "A guide to convolution arithmetic for
+deep learning", 2016, for the geometry with strides, which `_window.py` derives.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from jaxcnn import _check, _cotangent
+from jaxcnn._window import Pads, Sizes, Window
+
+Residuals = tuple[Array, Array, Array | None]
+
+
+def conv(
+    x: Array,
+    kernel: Array,
+    bias: Array | None = None,
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: _check.Padding = "SAME",
+    kernel_dilation: int | Sequence[int] = 1,
+) -> Array:
+    """Convolution of images, channels last, with a hand-derived gradient.
+
+    `y[n,o,m] = bias[m] + sum_{t,c} x[n, strides·o + kernel_dilation·t - pad, c] · kernel[t,c,m]`
+
+    Args:
+        x: `(N, *spatial, C)`, with as many spatial axes (1, 2, 3, ...) as the kernel has.
+        kernel: `(*taps, C, O)`, of the same dtype.
+        bias: `(O,)`, of the same dtype, or None.
+        strides: step of the window in elements, one for all axes or one each.
+        padding: "SAME" (as many windows as `ceil(size / stride)`), "SAME_LOWER", "VALID" (none), or
+            elements of zeros: one integer, or an integer or a (low, high) pair an axis.
+        kernel_dilation: distance between the kernel's taps in elements, for all axes or each.
+
+    Returns:
+        `(N, *windows, O)`, of the same dtype.
+
+    Raises:
+        TypeError: a dtype is not floating or not the same for all, or the geometry not integer.
+        ValueError: ranks or channels do not fit, or strides or dilation are not positive.
+
+    Gradient (`conv_bwd`): `dx` is `conv_input_grad`, `dkernel` is `conv_kernel_grad`, and
+    `dbias[m] = sum_{n,o} dy[n,o,m]`; derived at the top of this module.
+
+    An image with 25 in the middle, under a kernel with 1 in the middle. What the middle output's
+    gradient with respect to the kernel shows is the image:
+
+    >>> image = jnp.zeros((1, 3, 3, 1)).at[0, 1, 1, 0].set(25.0)
+    >>> kernel = jnp.zeros((3, 3, 1, 1)).at[1, 1, 0, 0].set(1.0)
+    >>> conv(image, kernel)[0, :, :, 0]
+    Array([[ 0.,  0.,  0.],
+           [ 0., 25.,  0.],
+           [ 0.,  0.,  0.]], dtype=float32)
+    >>> jax.grad(lambda kernel: conv(image, kernel)[0, 1, 1, 0])(kernel)[:, :, 0, 0]
+    Array([[ 0.,  0.,  0.],
+           [ 0., 25.,  0.],
+           [ 0.,  0.,  0.]], dtype=float32)
+    """
+    _check.floating("conv", x=x, kernel=kernel, bias=bias)
+    _check.same_dtype("conv", x=x, kernel=kernel, bias=bias)
+    _check_kernel("conv", kernel)
+    if x.ndim != kernel.ndim:
+        raise ValueError(
+            f"conv: `x` of shape {x.shape} must have {kernel.ndim} axes, as `kernel` of shape "
+            f"{kernel.shape} has: batch, {kernel.ndim - 2} spatial, channels"
+        )
+    if x.shape[-1] != kernel.shape[-2]:
+        raise ValueError(
+            f"conv: `kernel` of shape {kernel.shape} has {kernel.shape[-2]} input channels, but "
+            f"`x` of shape {x.shape} has {x.shape[-1]}"
+        )
+    if bias is not None and bias.shape != kernel.shape[-1:]:
+        raise ValueError(
+            f"conv: `bias` must have shape {kernel.shape[-1:]}, one entry for each output channel "
+            f"of `kernel`, got {bias.shape}"
+        )
+    dilation = ("kernel_dilation", kernel_dilation)
+    window = _check.window("conv", x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
+    return _jitted_conv(x, kernel, bias, window)
+
+
+# The rule ----------------------------------------------------------------------------------------
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _conv(x: Array, kernel: Array, bias: Array | None, window: Window) -> Array:
+    return conv_fwd(x, kernel, bias, window)[0]
+
+
+def conv_fwd(
+    x: Array, kernel: Array, bias: Array | None, window: Window
+) -> tuple[Array, Residuals]:
+    """`y` by (1), and the residuals `(x, kernel, bias)`."""
+    y = _forward(x, kernel, window)
+    if bias is not None:
+        y = y + jnp.expand_dims(bias, range(y.ndim - 1))
+    return y, (x, kernel, bias)
+
+
+def conv_bwd(
+    window: Window, residuals: Residuals, dy: Array
+) -> tuple[Array | None, Array | None, Array | None]:
+    """`(dx, dkernel, dbias)` from the residuals of `conv_fwd` and the output's cotangent."""
+    x, kernel, bias = residuals
+    dkernel = _kernel_grad(x, dy, window)  # (2)
+    dx = _input_grad(dy, kernel, window)  # (3)
+    dbias = None if bias is None else _cotangent.match(dy.sum(range(dy.ndim - 1)), bias)  # (4)
+    return _cotangent.match(dx, x), _cotangent.match(dkernel, kernel), dbias
+
+
+_conv.defvjp(conv_fwd, conv_bwd)
+_jitted_conv = jax.jit(_conv, static_argnums=3)
+
+
+# The three sums: each one a convolution ----------------------------------------------------------
+
+
+def _forward(x: Array, kernel: Array, window: Window) -> Array:
+    """(1), without the bias."""
+    return _correlate(x, kernel, window.strides, window.pads, window.dilation)
+
+
+def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
+    """(2): `dy` is the kernel, the batch is summed over, strides and dilation change places."""
+    layout = ("C{}N", "I{}O", "{}NC")
+    return _correlate(x, dy, window.dilation, window.kernel_grad_pads, window.strides, layout)
+
+
+def _input_grad(dy: Array, kernel: Array, window: Window) -> Array:
+    """(3): `dy` with zeros between is the image, the kernel is turned, the stride is 1."""
+    turned = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-2, -1)
+    # The zeros are written out: XLA:CPU aborts the process on some `lhs_dilation`.
+    between = ((0, 0, 0), *((0, 0, stride - 1) for stride in window.strides), (0, 0, 0))
+    spread = lax.pad(dy, jnp.zeros((), dy.dtype), between)
+    ones = (1,) * len(window.strides)
+    return _correlate(spread, turned, ones, window.input_grad_pads, window.dilation)
+
+
+def _correlate(
+    x: Array,
+    kernel: Array,
+    strides: Sizes,
+    pads: Pads,
+    kernel_dilation: Sizes,
+    layout: tuple[str, str, str] = ("N{}C", "{}IO", "N{}C"),
+) -> Array:
+    """The sum in (1), whichever arrays stand for `x` and `kernel`.
+
+    `layout` says what the axes of `x`, `kernel` and the result are to that sum: N the batch, C the
+    channels, I and O the kernel's channels in and out; {} stands for the spatial axes.
+    """
+    spatial = "XYZUVW"[: len(strides)]
+    lhs, rhs, out = (axes.format(spatial) for axes in layout)
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=strides,
+        padding=pads,
+        rhs_dilation=kernel_dilation,
+        dimension_numbers=(lhs, rhs, out),
+    )
+
+
+# The backward pass in parts, each of use alone ---------------------------------------------------
+
+
+def conv_input_grad(
+    dy: Array,
+    kernel: Array,
+    input_size: Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: _check.Padding = "SAME",
+    kernel_dilation: int | Sequence[int] = 1,
+) -> Array:
+    """The cotangent of a convolution's input: a convolution of `dy` with the flipped kernel.
+
+    `dx[n,i,c] = sum_{o,t,m : strides·o + kernel_dilation·t - pad = i} dy[n,o,m] · kernel[t,c,m]`
+
+    Args:
+        dy: cotangent of the output, `(N, *windows, O)`.
+        kernel: `(*taps, C, O)`.
+        input_size: the spatial size of the input, which the output's does not settle alone: with
+            a stride, inputs of several sizes have outputs of one.
+        strides, padding, kernel_dilation: those of the forward convolution; see `conv`.
+
+    Returns:
+        `dx`, `(N, *input_size, C)`.
+
+    Raises:
+        TypeError, ValueError: as `conv`; and where `dy` does not have the shape of that output.
+
+    The counterpart of `torch.nn.grad.conv2d_input`; (3) at the top of this module.
+
+    >>> dy, kernel = jnp.ones((1, 4, 4, 8)), jnp.ones((3, 3, 2, 8))
+    >>> conv_input_grad(dy, kernel, (8, 8), strides=2).shape
+    (1, 8, 8, 2)
+    """
+    function = "conv_input_grad"
+    _check.floating(function, dy=dy, kernel=kernel)
+    _check.same_dtype(function, dy=dy, kernel=kernel)
+    _check_kernel(function, kernel)
+    size = _check.per_axis(function, "input_size", input_size, kernel.ndim - 2, least=0)
+    dilation = ("kernel_dilation", kernel_dilation)
+    window = _check.window(function, size, kernel.shape[:-2], strides, padding, dilation)
+    expected = (*window.outputs, kernel.shape[-1])
+    if dy.shape[1:] != expected:
+        raise ValueError(f"{function}: `dy` must have shape {('N', *expected)}, got {dy.shape}")
+    return _jitted_input_grad(dy, kernel, window)
+
+
+def conv_kernel_grad(
+    x: Array,
+    dy: Array,
+    kernel_size: Sequence[int],
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: _check.Padding = "SAME",
+    kernel_dilation: int | Sequence[int] = 1,
+) -> Array:
+    """The cotangent of a convolution's kernel: a convolution of `x` with `dy` as the kernel.
+
+    `dkernel[t,c,m] = sum_{n,o} x[n, strides·o + kernel_dilation·t - pad, c] · dy[n,o,m]`
+
+    Args:
+        x: the input, `(N, *spatial, C)`.
+        dy: cotangent of the output, `(N, *windows, O)`.
+        kernel_size: the kernel's taps along each spatial axis.
+        strides, padding, kernel_dilation: those of the forward convolution; see `conv`.
+
+    Returns:
+        `dkernel`, `(*kernel_size, C, O)`.
+
+    Raises:
+        TypeError, ValueError: as `conv`; and where `dy` does not have the shape of that output.
+
+    The counterpart of `torch.nn.grad.conv2d_weight`; (2) at the top of this module.
+
+    >>> x, dy = jnp.ones((1, 8, 8, 2)), jnp.ones((1, 4, 4, 8))
+    >>> conv_kernel_grad(x, dy, (3, 3), strides=2).shape
+    (3, 3, 2, 8)
+    """
+    function = "conv_kernel_grad"
+    _check.floating(function, x=x, dy=dy)
+    _check.same_dtype(function, x=x, dy=dy)
+    taps = _check.per_axis(function, "kernel_size", kernel_size, x.ndim - 2)
+    dilation = ("kernel_dilation", kernel_dilation)
+    window = _check.window(function, x.shape[1:-1], taps, strides, padding, dilation)
+    expected = (x.shape[0], *window.outputs)
+    if dy.shape[:-1] != expected:
+        raise ValueError(f"{function}: `dy` must have shape {(*expected, 'O')}, got {dy.shape}")
+    return _jitted_kernel_grad(x, dy, window)
+
+
+_jitted_input_grad = jax.jit(_input_grad, static_argnums=2)
+_jitted_kernel_grad = jax.jit(_kernel_grad, static_argnums=2)
+
+
+def _check_kernel(function: str, kernel: Array) -> None:
+    if kernel.ndim < 3 or 0 in kernel.shape[:-2]:
+        raise ValueError(
+            f"{function}: `kernel` must have shape (*taps, channels in, channels out) with one "
+            f"spatial axis or more and a tap along each, got {kernel.shape}"
+        )

@@ -1,0 +1,171 @@
+"""From logits to probabilities, and to their logarithms.
+
+Shape: z (the logits), y and the cotangent dy = dL/dy are all alike; sums run over `axis`, and j, k
+count along it. (The notes' softmax sums over i and indexes z_k; the index of the sum is k.)
+
+Softmax:
+
+    y_j = exp(z_j) / sum_k exp(z_k)                                                            (1)
+
+Its differential is dy_j = y_j (z'_j - sum_k y_k z'_k), a prime marking a perturbation, so
+
+    <dy, y'> = sum_j dy_j y_j z'_j - (sum_j dy_j y_j) (sum_k y_k z'_k)
+    dz_k = y_k (dy_k - sum_j dy_j y_j)                                                         (2)
+
+The Jacobian diag(y) - y y^T is never formed. Residual: y; autodiff keeps the same.
+
+Log-softmax:
+
+    y_j = z_j - log sum_k exp(z_k)                                                             (3)
+    y'_j = z'_j - sum_k p_k z'_k,  p = exp(y)
+    dz_k = dy_k - p_k sum_j dy_j                                                               (4)
+
+Residual: y, of which exp is p. Both subtract the largest logit first, which changes nothing in (1)
+and (3) and keeps exp from overflowing: logits of 1e4 are as good as those of 1.
+
+`where` takes elements out of the sums: their y is 0 (or -inf, for the logarithm) whatever their z,
+so their dz is 0 and their dy has no say.
+
+Source: Bridle, "Probabilistic interpretation of feedforward classification network outputs", 1990.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxcnn import _check
+
+Axis = int | tuple[int, ...] | None
+
+
+def softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
+    """Probabilities of logits: `jax.nn.softmax` with a hand-derived gradient.
+
+    `y_j = exp(x_j) / sum_k exp(x_k)`
+
+    Args:
+        x: the logits, of any shape and floating dtype.
+        axis: the axis, or axes, along which the result sums to 1; None is all of them.
+        where: boolean, broadcast against `x`: the elements that take part. Others are 0.
+
+    Returns:
+        An array like `x`.
+
+    Raises:
+        TypeError: `x` is not floating, or `where` not boolean.
+
+    Gradient (`softmax_bwd`): `dx_k = y_k (dy_k - sum_j dy_j y_j)`; derived at the top of this file.
+
+    The logits of the notes. They print (0.05, 0.7, 0.2, 0.05) for them, which is not their softmax:
+
+    >>> y = softmax(jnp.array([0.23, 0.89, 0.45, 0.12]))
+    >>> [f"{probability:.3f}" for probability in y]
+    ['0.197', '0.381', '0.245', '0.176']
+    >>> int(y.argmax()) + 1  # the output class is y2
+    2
+    """
+    _check.floating("softmax", x=x)
+    _check.boolean("softmax", where=where)
+    return _jitted_softmax(x, where, _hashable(axis))
+
+
+def log_softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
+    """Logarithms of the probabilities of logits: `jax.nn.log_softmax`, gradient derived by hand.
+
+    `y_j = x_j - log sum_k exp(x_k)`
+
+    Args:
+        x, axis, where: as `softmax`. Elements that take no part are -inf.
+
+    Returns:
+        An array like `x`.
+
+    Raises:
+        TypeError: `x` is not floating, or `where` not boolean.
+
+    Gradient (`log_softmax_bwd`): `dx_k = dy_k - exp(y_k) sum_j dy_j`; derived at the top of this
+    module.
+
+    >>> log_softmax(jnp.array([0.0, 1e4]))
+    Array([-10000.,      0.], dtype=float32)
+    """
+    _check.floating("log_softmax", x=x)
+    _check.boolean("log_softmax", where=where)
+    return _jitted_log_softmax(x, where, _hashable(axis))
+
+
+# The rules ---------------------------------------------------------------------------------------
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _softmax(x: Array, where: Array | None, axis: Axis) -> Array:
+    return softmax_fwd(x, where, axis)[0]
+
+
+def softmax_fwd(x: Array, where: Array | None, axis: Axis) -> tuple[Array, Array]:
+    """`y` by (1), which is the residual, too."""
+    exp = jnp.exp(_shifted(x, where, axis))
+    y = exp / exp.sum(axis, keepdims=True, where=where)
+    y = masked(y, where, 0)
+    return y, y
+
+
+def softmax_bwd(axis: Axis, y: Array, dy: Array) -> tuple[Array, None]:
+    """`(dx, None)` by (2), from the residual of `softmax_fwd` and the output's cotangent.
+
+    `y` is 0 where an element takes no part, and so are its terms.
+    """
+    return y * (dy - (dy * y).sum(axis, keepdims=True)), None
+
+
+_softmax.defvjp(softmax_fwd, softmax_bwd)
+_jitted_softmax = jax.jit(_softmax, static_argnums=2)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _log_softmax(x: Array, where: Array | None, axis: Axis) -> Array:
+    return log_softmax_fwd(x, where, axis)[0]
+
+
+def log_softmax_fwd(
+    x: Array, where: Array | None, axis: Axis
+) -> tuple[Array, tuple[Array, Array | None]]:
+    """`y` by (3), and the residuals `(y, where)`."""
+    shifted = _shifted(x, where, axis)
+    y = shifted - jnp.log(jnp.exp(shifted).sum(axis, keepdims=True, where=where))
+    y = masked(y, where, -jnp.inf)
+    return y, (y, where)
+
+
+def log_softmax_bwd(
+    axis: Axis, residuals: tuple[Array, Array | None], dy: Array
+) -> tuple[Array, None]:
+    """`(dx, None)` by (4), from the residuals of `log_softmax_fwd` and the output's cotangent."""
+    y, where = residuals
+    dy = masked(dy, where, 0)
+    return dy - jnp.exp(y) * dy.sum(axis, keepdims=True), None
+
+
+_log_softmax.defvjp(log_softmax_fwd, log_softmax_bwd)
+_jitted_log_softmax = jax.jit(_log_softmax, static_argnums=2)
+
+
+# Shared by the two -------------------------------------------------------------------------------
+
+
+def _shifted(x: Array, where: Array | None, axis: Axis) -> Array:
+    """The logits less the largest of them: 0 at most. -inf where an element takes no part."""
+    x = masked(x, where, -jnp.inf)
+    # The shift cancels in the result, and therefore in its second derivatives.
+    return x - jax.lax.stop_gradient(x.max(axis, keepdims=True, initial=-jnp.inf))
+
+
+def masked(x: Array, where: Array | None, value: float) -> Array:
+    """`x`, with `value` in place of the elements that take no part."""
+    return x if where is None else jnp.where(where, x, jnp.array(value, x.dtype))
+
+
+def _hashable(axis: Axis) -> Axis:
+    return tuple(axis) if isinstance(axis, list) else axis

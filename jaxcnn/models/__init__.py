@@ -1,0 +1,1 @@
+"""Models, each a page: `init(key, ...) -> params, state` and `apply(params, state, x, ...)`."""

@@ -1,0 +1,270 @@
+"""Pooling: a window's maximum or mean. No parameters, hence no parameter gradient.
+
+Shapes, for two spatial axes (any number goes the same way, and so does any number of batch axes):
+
+    x   (..., H, W, C)     images
+    y   (..., P, Q, C)     one value a window, and dy its cotangent dL/dy
+
+Window o has a tap t for each of its elements, and with strides s and low pads p the tap reads
+
+    x_t[o] = x[s·o + t - p]                                                                    (1)
+
+Reading is linear in x. The inner product of x_t with a cotangent v, rearranged by what it reads,
+
+    sum_o v[o] · x[s·o + t - p] = sum_i x[i] · (sum_{o : s·o + t - p = i} v[o])
+
+gives its adjoint, which writes v back to where the tap read, and drops what it read of the padding:
+
+    adjoint_t(v)[i] = v[(i + p - t) / s], and 0 where that is no output's index                (2)
+
+Mean, of n[o] elements (all of the window's, or those inside the image):
+
+    y[o] = sum_t x_t[o] / n[o]                       dx = sum_t adjoint_t(dy / n)              (3)
+
+Maximum. The winner w[o] is the tap with the largest element, the first in window order where
+several are equal. Near x the winner stays, so that y[o] = x_{w[o]}[o] and only it has a derivative:
+
+    y[o] = max_t x_t[o]                              dx = sum_t adjoint_t(dy where w = t)      (4)
+
+which is the notes' matrix of the image's size, filled with the gradients at the winners' places.
+Windows that overlap may have one winner in common: its gradients add up.
+
+Residuals: w, one byte an output element (up to 128 taps), instead of the x that autodiff keeps: for
+a 2x2 window on float32, 1/16 of the bytes. The mean keeps nothing. Both gather: for each element of
+x, from the windows that hold it. Autodiff of the maximum scatters.
+
+Conventions: padding is -inf under the maximum and never wins, not even in a window of nothing but
+-inf; NaN wins, and the first NaN takes the gradient; padding is 0 under the mean.
+
+Source: the notes this project grew from.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.typing import DTypeLike
+
+from jaxcnn import _check
+from jaxcnn._window import Pads, Sizes, Window, span
+
+
+def max_pool(
+    x: Array,
+    window_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: _check.Padding = "VALID",
+) -> Array:
+    """The largest element of each window: `flax.linen.max_pool` with a hand-derived gradient.
+
+    `y[o] = max_t x[strides·o + t - pad]`
+
+    Args:
+        x: `(*batch, *spatial, C)`, with any number of batch axes, none included.
+        window_shape: the window's taps along each spatial axis; their number is that of the axes.
+        strides: the window's step along each axis; None is 1 along all (as in flax).
+        padding: "VALID" (none), "SAME", "SAME_LOWER", or elements of -inf: one integer, or an
+            integer or a (low, high) pair an axis.
+
+    Returns:
+        `(*batch, *windows, C)`, of the same dtype.
+
+    Raises:
+        TypeError: `x` is not floating, or the geometry not integer.
+        ValueError: `x` has too few axes, or the geometry does not fit.
+
+    Gradient (`max_pool_bwd`): each window's cotangent goes to its largest element, the first in
+    window order where several are equal; derived at the top of this module.
+
+    >>> image = jnp.array([[1., 2., 0., 0.],
+    ...                    [3., 4., 0., 5.],
+    ...                    [7., 0., 1., 1.],
+    ...                    [0., 0., 1., 1.]])[None, :, :, None]
+    >>> max_pool(image, (2, 2), strides=(2, 2))[0, :, :, 0]
+    Array([[4., 5.],
+           [7., 1.]], dtype=float32)
+    >>> _, vjp = jax.vjp(lambda x: max_pool(x, (2, 2), strides=(2, 2)), image)
+    >>> dx, = vjp(jnp.array([[10., 20.], [30., 40.]])[None, :, :, None])
+    >>> dx[0, :, :, 0]
+    Array([[ 0.,  0.,  0.,  0.],
+           [ 0., 10.,  0., 20.],
+           [30.,  0., 40.,  0.],
+           [ 0.,  0.,  0.,  0.]], dtype=float32)
+    """
+    return _jitted_max_pool(x, _window("max_pool", x, window_shape, strides, padding))
+
+
+def avg_pool(
+    x: Array,
+    window_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: _check.Padding = "VALID",
+    count_include_pad: bool = True,
+) -> Array:
+    """The mean of each window: `flax.linen.avg_pool` with a hand-derived gradient.
+
+    `y[o] = sum_t x[strides·o + t - pad] / n[o]`
+
+    Args:
+        x, window_shape, strides, padding: as `max_pool`; the padding is 0.
+        count_include_pad: whether `n` counts the window's padding, too.
+
+    Returns:
+        `(*batch, *windows, C)`, of the same dtype. A window of nothing but padding, where that is
+        not counted, has the mean 0 / 0 = NaN, as in flax; it passes no gradient.
+
+    Raises:
+        TypeError, ValueError: as `max_pool`.
+
+    Gradient (`avg_pool_bwd`): each window's cotangent over `n` goes to all of its elements.
+
+    >>> x = jnp.arange(4.0).reshape(1, 4, 1)
+    >>> avg_pool(x, (2,), strides=(2,))[0, :, 0]
+    Array([0.5, 2.5], dtype=float32)
+    >>> jax.grad(lambda x: avg_pool(x, (2,), strides=(2,))[0, 1, 0])(x)[0, :, 0]
+    Array([0. , 0. , 0.5, 0.5], dtype=float32)
+    """
+    window = _window("avg_pool", x, window_shape, strides, padding)
+    return _jitted_avg_pool(x, window, bool(count_include_pad))
+
+
+# The rules ---------------------------------------------------------------------------------------
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _max_pool(x: Array, window: Window) -> Array:
+    return max_pool_fwd(x, window)[0]
+
+
+def max_pool_fwd(x: Array, window: Window) -> tuple[Array, Array]:
+    """`y` by (4), and as the residual each window's winner: the number of its tap."""
+    padded = _pad(x, window.pads, -jnp.inf)
+    y = jnp.full_like(_read(padded, (0,) * len(window.taps), window), -jnp.inf)
+    winner = jnp.asarray(window.first_inside()[..., None], _smallest_integer(window))
+    for tap, offset in enumerate(window.offsets()):
+        x_t = _read(padded, offset, window)  # (1)
+        wins = (x_t > y) | (jnp.isnan(x_t) & ~jnp.isnan(y))
+        y = jnp.where(wins, x_t, y)
+        winner = jnp.where(wins, jnp.array(tap, winner.dtype), winner)
+    return y, winner
+
+
+def max_pool_bwd(window: Window, winner: Array, dy: Array) -> tuple[Array]:
+    """`(dx,)` by (4), from the winners and the output's cotangent."""
+    zero = jnp.zeros((), dy.dtype)
+    taps = enumerate(window.offsets())
+    parts = (_write(jnp.where(winner == tap, dy, zero), offset, window) for tap, offset in taps)
+    return (sum(parts, start=zero),)
+
+
+_max_pool.defvjp(max_pool_fwd, max_pool_bwd)
+_jitted_max_pool = jax.jit(_max_pool, static_argnums=1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _avg_pool(x: Array, window: Window, count_include_pad: bool) -> Array:
+    return avg_pool_fwd(x, window, count_include_pad)[0]
+
+
+def avg_pool_fwd(x: Array, window: Window, count_include_pad: bool) -> tuple[Array, None]:
+    """`y` by (3). There is no residual: a mean's derivative does not depend on `x`."""
+    total = _sum_windows(x, window.taps, window.strides, window.pads)
+    return total / _count(window, count_include_pad, x.dtype), None
+
+
+def avg_pool_bwd(window: Window, count_include_pad: bool, _: None, dy: Array) -> tuple[Array]:
+    """`(dx,)` by (3), from the output's cotangent.
+
+    The windows that hold one element of `x` are neighbours: so the sum of adjoints is itself a sum
+    over windows, of the cotangent with `strides - 1` zeros between its elements.
+    """
+    count = _count(window, count_include_pad, dy.dtype)
+    shares = jnp.where(count > 0, dy / jnp.maximum(count, 1), jnp.zeros((), dy.dtype))
+    spread = _pad(shares, ((0, 0),) * len(window.taps), 0, between=window.strides)
+    return (_sum_windows(spread, window.taps, (1,) * len(window.taps), window.input_grad_pads),)
+
+
+_avg_pool.defvjp(avg_pool_fwd, avg_pool_bwd)
+_jitted_avg_pool = jax.jit(_avg_pool, static_argnums=(1, 2))
+
+
+# Reading and writing by taps ---------------------------------------------------------------------
+
+
+def _read(padded: Array, offset: Sizes, window: Window) -> Array:
+    """(1): what one tap reads of the padded images, for every window."""
+    batch = (0,) * (padded.ndim - len(offset) - 1)
+    size = padded.shape[len(batch) : -1]
+    start = tuple(map(min, offset, size))  # no window fits: read nothing, from inside
+    limit = tuple(map(lambda at, o, s: at + span(o, s), start, window.outputs, window.strides))
+    return lax.slice(
+        padded,
+        (*batch, *start, 0),
+        (*padded.shape[: len(batch)], *limit, padded.shape[-1]),
+        (*(1 for _ in batch), *window.strides, 1),
+    )
+
+
+def _write(v: Array, offset: Sizes, window: Window) -> Array:
+    """(2): the adjoint of `_read` and the padding, in images of `window.size`."""
+    lows = tuple(at - lo for at, (lo, _) in zip(offset, window.pads, strict=True))
+    ends = map(span, window.outputs, window.strides)
+    highs = (n - low - end for n, low, end in zip(window.size, lows, ends, strict=True))
+    return _pad(v, tuple(zip(lows, highs, strict=True)), 0, between=window.strides)
+
+
+def _pad(x: Array, pads: Pads, value: float, between: Sizes | None = None) -> Array:
+    """Spatial axes padded with `value`, and spread to one element every `between`."""
+    steps = between or (1,) * len(pads)
+    spatial = [(lo, hi, step - 1) for (lo, hi), step in zip(pads, steps, strict=True)]
+    batch = [(0, 0, 0)] * (x.ndim - len(pads) - 1)
+    return lax.pad(x, jnp.array(value, x.dtype), [*batch, *spatial, (0, 0, 0)])
+
+
+def _sum_windows(x: Array, taps: Sizes, strides: Sizes, pads: Pads) -> Array:
+    """The sum of each window's elements."""
+    batch = (1,) * (x.ndim - len(taps) - 1)
+    padded = _pad(x, pads, 0)
+    zero = np.zeros((), x.dtype)
+    return lax.reduce_window(
+        padded, zero, lax.add, (*batch, *taps, 1), (*batch, *strides, 1), "VALID"
+    )
+
+
+# Geometry ----------------------------------------------------------------------------------------
+
+
+def _window(
+    function: str,
+    x: Array,
+    window_shape: Sequence[int],
+    strides: Sequence[int] | None,
+    padding: _check.Padding,
+) -> Window:
+    _check.floating(function, x=x)
+    taps = _check.per_axis(function, "window_shape", window_shape, len(window_shape))
+    if x.ndim < len(taps) + 1:
+        raise ValueError(
+            f"{function}: `x` of shape {x.shape} must have an axis for each of the {len(taps)} "
+            f"entries of `window_shape` {window_shape!r}, and one of channels behind them"
+        )
+    size = x.shape[x.ndim - 1 - len(taps) : -1]
+    return _check.window(function, size, taps, 1 if strides is None else strides, padding)
+
+
+def _count(window: Window, count_include_pad: bool, dtype: DTypeLike) -> np.ndarray:
+    """`n` in (3): the number of elements of each window, to be broadcast against the output."""
+    if count_include_pad:
+        return np.array(math.prod(window.taps), dtype)
+    counts = np.ones(1)
+    for inside in window.inside():
+        counts = counts[..., None, :] * inside.sum(1)[:, None]
+    return counts.astype(dtype)
+
+
+def _smallest_integer(window: Window) -> DTypeLike:
+    return np.min_scalar_type(-math.prod(window.taps))

@@ -1,0 +1,155 @@
+"""The same functions in plain JAX: what autodiff differentiates.
+
+Every function here has the name and the signature of its twin in `jaxcnn` and no rule of its own:
+`jax.grad` of it is the gradient that the hand-derived one is held against. Where another library
+defines the function, its own is taken as it is, so that an agreement is one with that library.
+
+>>> import jax, jaxcnn
+>>> x = jax.numpy.array([-1.0, 0.0, 2.0])
+>>> bool((jax.grad(lambda x: jaxcnn.relu(x).sum())(x)
+...       == jax.grad(lambda x: jaxcnn.reference.relu(x).sum())(x)).all())
+True
+
+This module imports no layer of `jaxcnn`, and no layer imports it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+from jax.nn import log_softmax, relu, softmax
+from optax import (
+    sigmoid_binary_cross_entropy,
+    softmax_cross_entropy,
+    softmax_cross_entropy_with_integer_labels,
+)
+
+__all__ = [
+    "avg_pool",
+    "binary_cross_entropy",
+    "categorical_cross_entropy",
+    "conv",
+    "dense",
+    "flatten",
+    "log_softmax",
+    "max_pool",
+    "relu",
+    "sigmoid_binary_cross_entropy",
+    "softmax",
+    "softmax_cross_entropy",
+    "softmax_cross_entropy_with_integer_labels",
+]
+
+Padding = str | int | Sequence[int | Sequence[int]]
+
+
+def conv(
+    x: Array,
+    kernel: Array,
+    bias: Array | None = None,
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    kernel_dilation: int | Sequence[int] = 1,
+) -> Array:
+    """`jax.lax.conv_general_dilated`, channels last, plus the bias."""
+    rank = kernel.ndim - 2
+    spatial = "XYZ"[:rank]
+    layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
+    y = lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=_tuple(strides, rank),
+        padding=_pads(padding, rank),
+        rhs_dilation=_tuple(kernel_dilation, rank),
+        dimension_numbers=layout,
+    )
+    return y if bias is None else y + bias.reshape((1,) * (rank + 1) + bias.shape)
+
+
+def max_pool(
+    x: Array,
+    window_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: Padding = "VALID",
+) -> Array:
+    """`jax.lax.reduce_window` with `max`, over the axes before the last one."""
+    return _reduce_window(x, -jnp.inf, lax.max, window_shape, strides, padding)
+
+
+def avg_pool(
+    x: Array,
+    window_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: Padding = "VALID",
+    count_include_pad: bool = True,
+) -> Array:
+    """`jax.lax.reduce_window` with `add`, divided by the number of elements in each window."""
+    total = _reduce_window(x, 0.0, lax.add, window_shape, strides, padding)
+    if count_include_pad:
+        return total / math.prod(window_shape)
+    ones = jnp.ones_like(x)
+    return total / _reduce_window(ones, 0.0, lax.add, window_shape, strides, padding)
+
+
+def dense(x: Array, kernel: Array, bias: Array | None = None) -> Array:
+    """`x @ kernel + bias`."""
+    y = jnp.matmul(x, kernel)
+    return y if bias is None else y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)
+
+
+def flatten(x: Array) -> Array:
+    """Every axis but the first made into one."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+def binary_cross_entropy(probabilities: Array, labels: Array) -> Array:
+    """`-(labels log p + (1 - labels) log(1 - p))`, elementwise."""
+    labels = labels.astype(probabilities.dtype)
+    return -(labels * _log(probabilities) + (1 - labels) * _log(1 - probabilities))
+
+
+def categorical_cross_entropy(probabilities: Array, labels: Array) -> Array:
+    """`-sum_c labels_c log p_c` over the last axis."""
+    return -(labels.astype(probabilities.dtype) * _log(probabilities)).sum(-1)
+
+
+def _log(p: Array) -> Array:
+    """The logarithm of `p` raised to the smallest normal number; its derivative is 1 over that."""
+    raised = jnp.maximum(p, jnp.finfo(p.dtype).tiny)
+    return jnp.log(jnp.where(p < raised, p + lax.stop_gradient(raised - p), p))
+
+
+def _reduce_window(
+    x: Array,
+    init: float,
+    reduce: Callable[..., Array],
+    window_shape: Sequence[int],
+    strides: Sequence[int] | None,
+    padding: Padding,
+) -> Array:
+    rank = len(window_shape)
+    batch = (1,) * (x.ndim - rank - 1)
+    taps = (*batch, *window_shape, 1)
+    steps = (*batch, *_tuple(1 if strides is None else strides, rank), 1)
+    pads = _pads(padding, rank)
+    identity = np.array(init, x.dtype)
+    if not isinstance(pads, str):  # padded here: autodiff of a negatively padded maximum fails
+        x = lax.pad(x, identity, [(*p, 0) for p in [(0, 0)] * len(batch) + pads + [(0, 0)]])
+        pads = "VALID"
+    if batch:
+        return lax.reduce_window(x, identity, reduce, taps, steps, pads)
+    return lax.reduce_window(x[None], identity, reduce, (1, *taps), (1, *steps), pads)[0]
+
+
+def _tuple(value: int | Sequence[int], rank: int) -> tuple[int, ...]:
+    return (value,) * rank if isinstance(value, int) else tuple(value)
+
+
+def _pads(padding: Padding, rank: int) -> str | list[tuple[int, int]]:
+    if isinstance(padding, str):
+        return padding
+    pads = [padding] * rank if isinstance(padding, int) else padding
+    return [(pad, pad) if isinstance(pad, int) else (pad[0], pad[1]) for pad in pads]

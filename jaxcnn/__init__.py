@@ -12,38 +12,82 @@ gradient derived by hand, beside the code. `jaxcnn.reference` has the same funct
 True
 
 Each file derives what it computes: `convolution.py`, `pooling.py`, `linear.py`, `activations.py`,
-`logits.py`, `losses.py`. Beside them are `models/`, `training/` and `compare/`.
+`logits.py`, `losses.py` and so on. Beside them are `models/`, `training/` and `compare/`.
 """
 
 from jaxcnn import reference
-from jaxcnn.activations import relu
+from jaxcnn.activations import (
+    elu,
+    hard_sigmoid,
+    hard_swish,
+    hard_tanh,
+    leaky_relu,
+    relu,
+    relu6,
+    selu,
+)
 from jaxcnn.convolution import conv, conv_input_grad, conv_kernel_grad
+from jaxcnn.general_convolution import conv_general_dilated, conv_transpose
 from jaxcnn.linear import dense, flatten
-from jaxcnn.logits import log_softmax, softmax
+from jaxcnn.logits import log_softmax, logsumexp, softmax
 from jaxcnn.losses import (
-    binary_cross_entropy,
-    categorical_cross_entropy,
+    safe_softmax_cross_entropy,
     sigmoid_binary_cross_entropy,
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
 )
-from jaxcnn.pooling import avg_pool, max_pool
+from jaxcnn.pooling import avg_pool, max_pool, min_pool
+from jaxcnn.probability_losses import binary_cross_entropy, categorical_cross_entropy
+from jaxcnn.regression_losses import huber_loss, l2_loss, squared_error
+from jaxcnn.smooth_activations import (
+    gelu,
+    glu,
+    log_sigmoid,
+    mish,
+    sigmoid,
+    silu,
+    softplus,
+    tanh,
+)
 
 __all__ = [
     "avg_pool",
     "binary_cross_entropy",
     "categorical_cross_entropy",
     "conv",
+    "conv_general_dilated",
     "conv_input_grad",
     "conv_kernel_grad",
+    "conv_transpose",
     "dense",
+    "elu",
     "flatten",
+    "gelu",
+    "glu",
+    "hard_sigmoid",
+    "hard_swish",
+    "hard_tanh",
+    "huber_loss",
+    "l2_loss",
+    "leaky_relu",
+    "log_sigmoid",
     "log_softmax",
+    "logsumexp",
     "max_pool",
+    "min_pool",
+    "mish",
     "reference",
     "relu",
+    "relu6",
+    "safe_softmax_cross_entropy",
+    "selu",
+    "sigmoid",
     "sigmoid_binary_cross_entropy",
+    "silu",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "softplus",
+    "squared_error",
+    "tanh",
 ]

@@ -9,11 +9,34 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
+from jax.typing import DTypeLike
 
 from jaxcnn._window import Pads, Window, same_pad
 
 Padding = str | int | Sequence[int | Sequence[int]]
+
+
+def array(function: str, **given: Any) -> Array:
+    """The one argument given, as a JAX array; lists are refused, as jax.numpy does."""
+    ((name, value),) = given.items()
+    if not hasattr(value, "dtype") and not isinstance(value, int | float | complex):
+        raise TypeError(f"{function}: `{name}` must be an array, got {type(value).__name__}")
+    return jnp.asarray(value)
+
+
+def inexact(function: str, **given: Any) -> Array:
+    """The one argument given, as a JAX array of floating or complex dtype."""
+    x = array(function, **given)
+    return x.astype(jnp.result_type(x, float))
+
+
+def promoted(function: str, **given: Any) -> list[Array]:
+    """The arguments as JAX arrays of the one inexact dtype that they promote to."""
+    arrays = [array(function, **{name: value}) for name, value in given.items()]
+    dtype = jnp.result_type(*arrays, float)
+    return [x.astype(dtype) for x in arrays]
 
 
 def floating(function: str, **arrays: Array | None) -> None:
@@ -43,10 +66,38 @@ def _kind(function: str, kind: Any, wanted: str, arrays: dict[str, Array | None]
 
 def same_dtype(function: str, **arrays: Array | None) -> None:
     """All have the first one's dtype, as lax asks: nothing is promoted in silence."""
+    for name, array in arrays.items():
+        if array is not None and not hasattr(array, "dtype"):
+            raise TypeError(f"{function}: `{name}` must be an array, got {type(array).__name__}")
     given = {name: array.dtype for name, array in arrays.items() if array is not None}
     if len(set(given.values())) > 1:
         found = ", ".join(f"`{name}` {dtype}" for name, dtype in given.items())
         raise TypeError(f"{function}: dtypes must be equal, got {found}")
+
+
+def labels(function: str, labels: Any, **predictions: Array) -> Array:
+    """The labels, when the predictions are floating and the shapes broadcast."""
+    floating(function, **predictions)
+    ((name, prediction),) = predictions.items()
+    labels = jnp.asarray(labels)
+    try:
+        jnp.broadcast_shapes(prediction.shape, labels.shape)
+    except ValueError:
+        raise ValueError(
+            f"{function}: `labels` of shape {labels.shape} do not broadcast with `{name}` of shape "
+            f"{prediction.shape}"
+        ) from None
+    return labels
+
+
+def dtype(function: str, preferred_element_type: DTypeLike | None) -> np.dtype | None:
+    """The dtype that is meant, hashable."""
+    try:
+        return None if preferred_element_type is None else np.dtype(preferred_element_type)
+    except TypeError:
+        raise TypeError(
+            f"{function}: `preferred_element_type` must be a dtype, got {preferred_element_type!r}"
+        ) from None
 
 
 def per_axis(
@@ -73,17 +124,28 @@ def window(
     taps: Sequence[int],
     strides: int | Sequence[int],
     padding: Padding,
-    dilation: tuple[str, int | Sequence[int]] = ("dilation", 1),
+    dilation: int | Sequence[int] = 1,
+    input_dilation: int | Sequence[int] = 1,
+    *,
+    names: tuple[str, str, str] = ("strides", "window_dilation", ""),
 ) -> Window:
-    """The geometry, canonical: an entry an axis in each field. `dilation` comes with its name.
+    """The geometry, canonical: an entry an axis in each field.
+
+    `names` are those of strides and dilations in the function's signature.
 
     `padding` is "SAME", "SAME_LOWER" or "VALID" (in any case, as in lax), one integer for all
     sides, or an entry an axis: an integer or a pair. Negative pads crop.
     """
-    steps = per_axis(function, "strides", strides, len(size))
-    distance = per_axis(function, *dilation, len(size))
-    pads = _pads(function, padding, size, taps, steps, distance)
-    return Window(tuple(size), tuple(taps), steps, pads, distance)
+    steps, dilations, spread = (
+        per_axis(function, name, value, len(size))
+        for name, value in zip(names, (strides, dilation, input_dilation), strict=True)
+    )
+    if isinstance(padding, str) and set(spread) - {1}:
+        raise ValueError(
+            f"{function}: `padding` {padding!r} must be pads where `{names[2]}` is not 1"
+        )
+    pads = _pads(function, padding, size, taps, steps, dilations)
+    return Window(tuple(size), tuple(taps), steps, pads, dilations, spread)
 
 
 def _pads(

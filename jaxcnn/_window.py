@@ -6,9 +6,10 @@ the element
 
     i = s·o + d·t - lo                                                                       (W)
 
-and every forward and backward pass in this package is a sum over the triples (i, o, t) that solve
-it: forward gathers over `t` for each `o`, the input's gradient over `o` and `t` for each `i`, the
-kernel's gradient over `o` for each `t`.
+(where a convolution dilates its input, `e - 1` zeros stand between the elements, and `e·i` is on
+the left). Every forward and backward pass in this package is a sum over the triples (i, o, t) that
+solve it: forward gathers over `t` for each `o`, the input's gradient over `o` and `t` for each `i`,
+the kernel's gradient over `o` for each `t`.
 """
 
 import itertools
@@ -32,17 +33,18 @@ class Window(NamedTuple):
     strides: Sizes  # s
     pads: Pads  # (lo, hi); negative pads crop
     dilation: Sizes  # d
+    input_dilation: Sizes  # e
 
     @property
     def outputs(self) -> Sizes:
         """The number of windows that fit into each padded axis.
 
-        >>> Window((28,), taps=(5,), strides=(1,), pads=((0, 0),), dilation=(1,)).outputs
+        >>> Window((28,), (5,), (1,), ((0, 0),), (1,), (1,)).outputs
         (24,)
         """
         return tuple(
-            max((n + lo + hi - span(k, d)) // s + 1, 0)
-            for n, k, s, (lo, hi), d in zip(*self, strict=True)
+            max((span(n, e) + lo + hi - span(k, d)) // s + 1, 0)
+            for n, k, s, (lo, hi), d, e in zip(*self, strict=True)
         )
 
     def offsets(self) -> Iterator[Sizes]:
@@ -56,15 +58,15 @@ class Window(NamedTuple):
         """The padding under which a window over the output's cotangent meets what (W) says.
 
         With `s - 1` zeros between its elements, `dy[o]` stands at `s·o`, and (W) solved for that is
-        `s·o = i + d·t' - (span - 1 - lo)` with the flipped tap `t' = k - 1 - t`: a window of stride
-        1 and dilation `d` again, with `span - 1 - lo` before; and behind, what makes `n` outputs.
+        `s·o = e·i + d·t' - (span - 1 - lo)` with the flipped tap `t' = k - 1 - t`: a window of
+        stride `e` and dilation `d`, `span - 1 - lo` before; and behind, what makes `n` outputs.
 
-        >>> Window((28,), taps=(5,), strides=(1,), pads=((0, 0),), dilation=(1,)).input_grad_pads
+        >>> Window((28,), (5,), (1,), ((0, 0),), (1,), (1,)).input_grad_pads
         ((4, 4),)
         """
         return tuple(
-            (low := span(k, d) - 1 - lo, n - 1 + span(k, d) - span(outputs, s) - low)
-            for n, k, s, (lo, _), d, outputs in zip(*self, self.outputs, strict=True)
+            (low := span(k, d) - 1 - lo, (n - 1) * e + span(k, d) - span(outputs, s) - low)
+            for n, k, s, (lo, _), d, e, outputs in zip(*self, self.outputs, strict=True)
         )
 
     @property
@@ -75,20 +77,21 @@ class Window(NamedTuple):
         apart, and moves in steps of `d`: `lo` before, and behind, what makes `k` outputs. That may
         be less than none (a crop), where the last elements met no window.
 
-        >>> Window((6,), taps=(3,), strides=(2,), pads=((0, 0),), dilation=(1,)).kernel_grad_pads
+        >>> Window((6,), (3,), (2,), ((0, 0),), (1,), (1,)).kernel_grad_pads
         ((0, -1),)
         """
         return tuple(
-            (lo, (k - 1) * d + span(outputs, s) - n - lo)
-            for n, k, s, (lo, _), d, outputs in zip(*self, self.outputs, strict=True)
+            (lo, (k - 1) * d + span(outputs, s) - span(n, e) - lo)
+            for n, k, s, (lo, _), d, e, outputs in zip(*self, self.outputs, strict=True)
         )
 
     def inside(self) -> list[np.ndarray]:
         """For each axis, whether `x` has an element there: of shape (outputs, taps)."""
-        return [
-            ((i := s * np.arange(outputs)[:, None] + d * np.arange(k) - lo) >= 0) & (i < n)
-            for n, k, s, (lo, _), d, outputs in zip(*self, self.outputs, strict=True)
-        ]
+        axes = []
+        for n, k, s, (lo, _), d, e, outputs in zip(*self, self.outputs, strict=True):
+            place = s * np.arange(outputs)[:, None] + d * np.arange(k) - lo
+            axes.append((place >= 0) & (place < span(n, e)) & (place % e == 0))
+        return axes
 
     def first_inside(self) -> np.ndarray:
         """For each output, the number of the first tap, in window order, that is not padding.

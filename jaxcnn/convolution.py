@@ -7,13 +7,13 @@ Shapes, for two spatial axes (one and three go the same way, and every sum runs 
     bias    (O,)
     y       (N, P, Q, O)     output, and dy its cotangent dL/dy
 
-Forward. With strides s, kernel dilation d, low pads p and x = 0 outside the image,
+Forward. With strides s, kernel dilation d and low pads p,
 
     y[n,o,m] = bias[m] + sum_{t,c} x[n, s·o + d·t - p, c] · kernel[t,c,m]                      (1)
 
-where o = (row, column) of the output and t = (row, column) of the kernel. (Machine learning's
-convolution is a cross-correlation: the kernel is not flipped. The notes' sum runs from 0 to 3;
-over a 3x3 filter it is from 0 to 2.)
+where o = (row, column) of the output, t = (row, column) of the kernel, and x = 0 outside the image.
+(Machine learning's convolution is a cross-correlation: the kernel is not flipped. The notes' sum
+runs from 0 to 3; over a 3x3 filter it is from 0 to 2.)
 
 Backward. The differential of (1), in the inner product with the output's cotangent:
 
@@ -36,24 +36,33 @@ over the batch where it ran over the channels. In the notes' letters,
 with its channels in and out in each other's places, and the stride 1. That is why both backward
 passes below call the same `_correlate` as the forward pass.
 
+Two generalisations change no formula. Input dilation e puts e - 1 zeros between the elements of x:
+they have no gradient, so that (3) is evaluated at the others alone, by a stride e. And in groups,
+the channels in and out are cut into as many parts, and each part of y is (1) of one part of x.
+
 Residuals: x and the kernel, which the caller holds anyway, and the bias for its type. Autodiff
-keeps the same. Nothing here has a kink.
+keeps the same. Nothing here has a kink. For complex arrays the formulas hold as they stand: JAX's
+cotangents are linear, with no conjugate.
 
 Source: the notes this project grew from; Dumoulin and Visin, "A guide to convolution arithmetic for
-deep learning", 2016, for the geometry with strides, which `_window.py` derives.
+deep learning", 2016, for the geometry, which `_window.py` derives.
 """
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxcnn import _check, _cotangent
 from jaxcnn._window import Pads, Sizes, Window
 
 Residuals = tuple[Array, Array, Array | None]
+Precision = lax.PrecisionLike
+NAMES = ("strides", "kernel_dilation", "input_dilation")
 
 
 def conv(
@@ -63,7 +72,11 @@ def conv(
     *,
     strides: int | Sequence[int] = 1,
     padding: _check.Padding = "SAME",
+    input_dilation: int | Sequence[int] = 1,
     kernel_dilation: int | Sequence[int] = 1,
+    feature_group_count: int = 1,
+    precision: Precision = None,
+    preferred_element_type: DTypeLike | None = None,
 ) -> Array:
     """Convolution of images, channels last, with a hand-derived gradient.
 
@@ -71,19 +84,23 @@ def conv(
 
     Args:
         x: `(N, *spatial, C)`, with as many spatial axes (1, 2, 3, ...) as the kernel has.
-        kernel: `(*taps, C, O)`, of the same dtype.
+        kernel: `(*taps, C / feature_group_count, O)`, of the same dtype.
         bias: `(O,)`, of the same dtype, or None.
         strides: step of the window in elements, one for all axes or one each.
         padding: "SAME" (as many windows as `ceil(size / stride)`), "SAME_LOWER", "VALID" (none), or
             elements of zeros: one integer, or an integer or a (low, high) pair an axis.
+        input_dilation: distance that the elements of `x` are moved apart to, for all axes or each.
         kernel_dilation: distance between the kernel's taps in elements, for all axes or each.
+        feature_group_count: number of groups that the channels are cut into; as many as channels
+            is a depthwise convolution.
+        precision, preferred_element_type: as in `jax.lax.conv_general_dilated`.
 
     Returns:
-        `(N, *windows, O)`, of the same dtype.
+        `(N, *windows, O)`, of the same dtype, or of `preferred_element_type`.
 
     Raises:
-        TypeError: a dtype is not floating or not the same for all, or the geometry not integer.
-        ValueError: ranks or channels do not fit, or strides or dilation are not positive.
+        TypeError: the dtypes are not the same, or the geometry is not integer.
+        ValueError: ranks, channels or groups do not fit, or strides or dilations are not positive.
 
     Gradient (`conv_bwd`): `dx` is `conv_input_grad`, `dkernel` is `conv_kernel_grad`, and
     `dbias[m] = sum_{n,o} dy[n,o,m]`; derived at the top of this module.
@@ -102,84 +119,146 @@ def conv(
            [ 0., 25.,  0.],
            [ 0.,  0.,  0.]], dtype=float32)
     """
-    _check.floating("conv", x=x, kernel=kernel, bias=bias)
     _check.same_dtype("conv", x=x, kernel=kernel, bias=bias)
-    _check_kernel("conv", kernel)
-    if x.ndim != kernel.ndim:
-        raise ValueError(
-            f"conv: `x` of shape {x.shape} must have {kernel.ndim} axes, as `kernel` of shape "
-            f"{kernel.shape} has: batch, {kernel.ndim - 2} spatial, channels"
-        )
-    if x.shape[-1] != kernel.shape[-2]:
-        raise ValueError(
-            f"conv: `kernel` of shape {kernel.shape} has {kernel.shape[-2]} input channels, but "
-            f"`x` of shape {x.shape} has {x.shape[-1]}"
-        )
+    _check_channels("conv", x, kernel, feature_group_count)
     if bias is not None and bias.shape != kernel.shape[-1:]:
         raise ValueError(
             f"conv: `bias` must have shape {kernel.shape[-1:]}, one entry for each output channel "
             f"of `kernel`, got {bias.shape}"
         )
-    dilation = ("kernel_dilation", kernel_dilation)
-    window = _check.window("conv", x.shape[1:-1], kernel.shape[:-2], strides, padding, dilation)
-    return _jitted_conv(x, kernel, bias, window)
+    window = _check.window(
+        "conv",
+        x.shape[1:-1],
+        kernel.shape[:-2],
+        strides,
+        padding,
+        kernel_dilation,
+        input_dilation,
+        names=NAMES,
+    )
+    dtype = _check.dtype("conv", preferred_element_type)
+    return jitted_conv(x, kernel, bias, window, feature_group_count, precision, dtype)
 
 
 # The rule ----------------------------------------------------------------------------------------
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def _conv(x: Array, kernel: Array, bias: Array | None, window: Window) -> Array:
-    return conv_fwd(x, kernel, bias, window)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5, 6))
+def _conv(
+    x: Array,
+    kernel: Array,
+    bias: Array | None,
+    window: Window,
+    groups: int,
+    precision: Precision,
+    dtype: DTypeLike | None,
+) -> Array:
+    return conv_fwd(x, kernel, bias, window, groups, precision, dtype)[0]
 
 
 def conv_fwd(
-    x: Array, kernel: Array, bias: Array | None, window: Window
+    x: Array,
+    kernel: Array,
+    bias: Array | None,
+    window: Window,
+    groups: int = 1,
+    precision: Precision = None,
+    dtype: DTypeLike | None = None,
 ) -> tuple[Array, Residuals]:
     """`y` by (1), and the residuals `(x, kernel, bias)`."""
-    y = _forward(x, kernel, window)
+    y = _forward(x, kernel, window, groups, precision, dtype)
     if bias is not None:
-        y = y + jnp.expand_dims(bias, range(y.ndim - 1))
+        y = y + jnp.expand_dims(bias.astype(y.dtype), range(y.ndim - 1))
     return y, (x, kernel, bias)
 
 
 def conv_bwd(
-    window: Window, residuals: Residuals, dy: Array
+    window: Window,
+    groups: int,
+    precision: Precision,
+    dtype: DTypeLike | None,
+    residuals: Residuals,
+    dy: Array,
 ) -> tuple[Array | None, Array | None, Array | None]:
     """`(dx, dkernel, dbias)` from the residuals of `conv_fwd` and the output's cotangent."""
     x, kernel, bias = residuals
-    dkernel = _kernel_grad(x, dy, window)  # (2)
-    dx = _input_grad(dy, kernel, window)  # (3)
     dbias = None if bias is None else _cotangent.match(dy.sum(range(dy.ndim - 1)), bias)  # (4)
+    if dtype is not None:  # the sums are made as wide as the wider of input and output
+        wide = jnp.promote_types(x.dtype, dtype)
+        x_wide, kernel_wide, dy = x.astype(wide), kernel.astype(wide), dy.astype(wide)
+    else:
+        x_wide, kernel_wide = x, kernel
+    dkernel = _kernel_grad(x_wide, dy, window, groups, precision)  # (2)
+    dx = _input_grad(dy, kernel_wide, window, groups, precision)  # (3)
     return _cotangent.match(dx, x), _cotangent.match(dkernel, kernel), dbias
 
 
 _conv.defvjp(conv_fwd, conv_bwd)
-_jitted_conv = jax.jit(_conv, static_argnums=3)
+jitted_conv = jax.jit(_conv, static_argnums=(3, 4, 5, 6))
 
 
 # The three sums: each one a convolution ----------------------------------------------------------
 
 
-def _forward(x: Array, kernel: Array, window: Window) -> Array:
+def _forward(
+    x: Array,
+    kernel: Array,
+    window: Window,
+    groups: int,
+    precision: Precision,
+    dtype: DTypeLike | None,
+) -> Array:
     """(1), without the bias."""
-    return _correlate(x, kernel, window.strides, window.pads, window.dilation)
+    _, _, strides, pads, dilation, input_dilation = window
+    return _correlate(
+        x,
+        kernel,
+        strides,
+        pads,
+        input_dilation,
+        dilation,
+        feature_group_count=groups,
+        precision=precision,
+        preferred_element_type=dtype,
+    )
 
 
-def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
+def _kernel_grad(x: Array, dy: Array, window: Window, groups: int, precision: Precision) -> Array:
     """(2): `dy` is the kernel, the batch is summed over, strides and dilation change places."""
-    layout = ("C{}N", "I{}O", "{}NC")
-    return _correlate(x, dy, window.dilation, window.kernel_grad_pads, window.strides, layout)
+    _, taps, strides, _, dilation, input_dilation = window
+    if 0 in window.outputs:  # no window fits: a sum of nothing, which XLA takes for an error
+        return jnp.zeros((*taps, x.shape[-1] // groups, dy.shape[-1]), x.dtype)
+    return _correlate(
+        x,
+        dy,
+        dilation,
+        window.kernel_grad_pads,
+        input_dilation,
+        strides,
+        layout=("C{}N", "I{}O", "{}NC"),
+        batch_group_count=groups,
+        precision=precision,
+    )
 
 
-def _input_grad(dy: Array, kernel: Array, window: Window) -> Array:
+def _input_grad(
+    dy: Array, kernel: Array, window: Window, groups: int, precision: Precision
+) -> Array:
     """(3): `dy` with zeros between is the image, the kernel is turned, the stride is 1."""
-    turned = jnp.flip(kernel, range(kernel.ndim - 2)).swapaxes(-2, -1)
-    # The zeros are written out: XLA:CPU aborts the process on some `lhs_dilation`.
-    between = ((0, 0, 0), *((0, 0, stride - 1) for stride in window.strides), (0, 0, 0))
-    spread = lax.pad(dy, jnp.zeros((), dy.dtype), between)
-    ones = (1,) * len(window.strides)
-    return _correlate(spread, turned, ones, window.input_grad_pads, window.dilation)
+    _, taps, strides, _, dilation, input_dilation = window
+    turned = jnp.flip(kernel, range(len(taps)))
+    by_group = turned.reshape(*taps, kernel.shape[-2], groups, kernel.shape[-1] // groups)
+    turned = jnp.moveaxis(by_group, -1, -3).swapaxes(-2, -1)  # taps, O / groups, groups, C / groups
+    return _correlate(
+        dy,
+        turned.reshape(*taps, kernel.shape[-1] // groups, groups * kernel.shape[-2]),
+        input_dilation,
+        window.input_grad_pads,
+        strides,
+        dilation,
+        feature_group_count=groups,
+        precision=precision,
+    )
 
 
 def _correlate(
@@ -187,8 +266,10 @@ def _correlate(
     kernel: Array,
     strides: Sizes,
     pads: Pads,
+    input_dilation: Sizes,
     kernel_dilation: Sizes,
     layout: tuple[str, str, str] = ("N{}C", "{}IO", "N{}C"),
+    **settings: Any,
 ) -> Array:
     """The sum in (1), whichever arrays stand for `x` and `kernel`.
 
@@ -197,13 +278,16 @@ def _correlate(
     """
     spatial = "XYZUVW"[: len(strides)]
     lhs, rhs, out = (axes.format(spatial) for axes in layout)
+    # The zeros between are written out: XLA:CPU aborts the process on some `lhs_dilation`.
+    between = [(0, 0, distance - 1) for distance in input_dilation]
     return lax.conv_general_dilated(
-        x,
+        lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *between, (0, 0, 0)]),
         kernel,
         window_strides=strides,
         padding=pads,
         rhs_dilation=kernel_dilation,
         dimension_numbers=(lhs, rhs, out),
+        **settings,
     )
 
 
@@ -218,6 +302,7 @@ def conv_input_grad(
     strides: int | Sequence[int] = 1,
     padding: _check.Padding = "SAME",
     kernel_dilation: int | Sequence[int] = 1,
+    feature_group_count: int = 1,
 ) -> Array:
     """The cotangent of a convolution's input: a convolution of `dy` with the flipped kernel.
 
@@ -225,10 +310,11 @@ def conv_input_grad(
 
     Args:
         dy: cotangent of the output, `(N, *windows, O)`.
-        kernel: `(*taps, C, O)`.
+        kernel: `(*taps, C / feature_group_count, O)`.
         input_size: the spatial size of the input, which the output's does not settle alone: with
             a stride, inputs of several sizes have outputs of one.
-        strides, padding, kernel_dilation: those of the forward convolution; see `conv`.
+        strides, padding, kernel_dilation, feature_group_count: those of the forward convolution;
+            see `conv`.
 
     Returns:
         `dx`, `(N, *input_size, C)`.
@@ -243,16 +329,15 @@ def conv_input_grad(
     (1, 8, 8, 2)
     """
     function = "conv_input_grad"
-    _check.floating(function, dy=dy, kernel=kernel)
     _check.same_dtype(function, dy=dy, kernel=kernel)
-    _check_kernel(function, kernel)
+    _check_kernel(function, kernel, feature_group_count)
     size = _check.per_axis(function, "input_size", input_size, kernel.ndim - 2, least=0)
-    dilation = ("kernel_dilation", kernel_dilation)
-    window = _check.window(function, size, kernel.shape[:-2], strides, padding, dilation)
+    taps = kernel.shape[:-2]
+    window = _check.window(function, size, taps, strides, padding, kernel_dilation, names=NAMES)
     expected = (*window.outputs, kernel.shape[-1])
     if dy.shape[1:] != expected:
         raise ValueError(f"{function}: `dy` must have shape {('N', *expected)}, got {dy.shape}")
-    return _jitted_input_grad(dy, kernel, window)
+    return _jitted_input_grad(dy, kernel, window, feature_group_count, None)
 
 
 def conv_kernel_grad(
@@ -263,6 +348,7 @@ def conv_kernel_grad(
     strides: int | Sequence[int] = 1,
     padding: _check.Padding = "SAME",
     kernel_dilation: int | Sequence[int] = 1,
+    feature_group_count: int = 1,
 ) -> Array:
     """The cotangent of a convolution's kernel: a convolution of `x` with `dy` as the kernel.
 
@@ -272,10 +358,11 @@ def conv_kernel_grad(
         x: the input, `(N, *spatial, C)`.
         dy: cotangent of the output, `(N, *windows, O)`.
         kernel_size: the kernel's taps along each spatial axis.
-        strides, padding, kernel_dilation: those of the forward convolution; see `conv`.
+        strides, padding, kernel_dilation, feature_group_count: those of the forward convolution;
+            see `conv`.
 
     Returns:
-        `dkernel`, `(*kernel_size, C, O)`.
+        `dkernel`, `(*kernel_size, C / feature_group_count, O)`.
 
     Raises:
         TypeError, ValueError: as `conv`; and where `dy` does not have the shape of that output.
@@ -287,24 +374,45 @@ def conv_kernel_grad(
     (3, 3, 2, 8)
     """
     function = "conv_kernel_grad"
-    _check.floating(function, x=x, dy=dy)
     _check.same_dtype(function, x=x, dy=dy)
     taps = _check.per_axis(function, "kernel_size", kernel_size, x.ndim - 2)
-    dilation = ("kernel_dilation", kernel_dilation)
-    window = _check.window(function, x.shape[1:-1], taps, strides, padding, dilation)
+    size = x.shape[1:-1]
+    window = _check.window(function, size, taps, strides, padding, kernel_dilation, names=NAMES)
     expected = (x.shape[0], *window.outputs)
     if dy.shape[:-1] != expected:
         raise ValueError(f"{function}: `dy` must have shape {(*expected, 'O')}, got {dy.shape}")
-    return _jitted_kernel_grad(x, dy, window)
+    return _jitted_kernel_grad(x, dy, window, feature_group_count, None)
 
 
-_jitted_input_grad = jax.jit(_input_grad, static_argnums=2)
-_jitted_kernel_grad = jax.jit(_kernel_grad, static_argnums=2)
+_jitted_input_grad = jax.jit(_input_grad, static_argnums=(2, 3, 4))
+_jitted_kernel_grad = jax.jit(_kernel_grad, static_argnums=(2, 3, 4))
 
 
-def _check_kernel(function: str, kernel: Array) -> None:
+# Checks ------------------------------------------------------------------------------------------
+
+
+def _check_kernel(function: str, kernel: Array, groups: int) -> None:
     if kernel.ndim < 3 or 0 in kernel.shape[:-2]:
         raise ValueError(
             f"{function}: `kernel` must have shape (*taps, channels in, channels out) with one "
             f"spatial axis or more and a tap along each, got {kernel.shape}"
+        )
+    if groups < 1 or kernel.shape[-1] % groups:
+        raise ValueError(
+            f"{function}: `feature_group_count` {groups} must be positive and divide the "
+            f"{kernel.shape[-1]} output channels of `kernel` of shape {kernel.shape}"
+        )
+
+
+def _check_channels(function: str, x: Array, kernel: Array, groups: int) -> None:
+    _check_kernel(function, kernel, groups)
+    if x.ndim != kernel.ndim:
+        raise ValueError(
+            f"{function}: `x` of shape {x.shape} must have {kernel.ndim} axes (batch, spatial, "
+            f"channels), as `kernel` of shape {kernel.shape} has"
+        )
+    if x.shape[-1] != kernel.shape[-2] * groups:
+        raise ValueError(
+            f"{function}: `kernel` of shape {kernel.shape} has {kernel.shape[-2]} input channels, "
+            f"but `x` of shape {x.shape} has {x.shape[-1]} in {groups} group{'s' * (groups > 1)}"
         )

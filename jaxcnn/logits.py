@@ -20,7 +20,13 @@ Log-softmax:
     y'_j = z'_j - sum_k p_k z'_k,  p = exp(y)
     dz_k = dy_k - p_k sum_j dy_j                                                               (4)
 
-Residual: y, of which exp is p. Both subtract the largest logit first, which changes nothing in (1)
+Residual: y, of which exp is p. Log-sum-exp, with factors b (1 where none are given):
+
+    y = log |u|,  u = sum_k b_k exp(z_k)                                                       (5)
+    y' = sum_k (b_k exp(z_k) z'_k + exp(z_k) b'_k) / u
+    dz_k = b_k exp(z_k) / u · dy                      db_k = exp(z_k) / u · dy                 (6)
+
+Residuals: z, b and y. All three subtract the largest logit first, which changes nothing in (1)
 and (3) and keeps exp from overflowing: logits of 1e4 are as good as those of 1.
 
 `where` takes elements out of the sums: their y is 0 (or -inf, for the logarithm) whatever their z,
@@ -34,19 +40,20 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import ArrayLike
 
-from jaxcnn import _check
+from jaxcnn import _check, _cotangent
 
 Axis = int | tuple[int, ...] | None
 
 
-def softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
+def softmax(x: ArrayLike, axis: Axis = -1, where: Array | None = None) -> Array:
     """Probabilities of logits: `jax.nn.softmax` with a hand-derived gradient.
 
     `y_j = exp(x_j) / sum_k exp(x_k)`
 
     Args:
-        x: the logits, of any shape and floating dtype.
+        x: the logits, of any shape and dtype; integers count as floating.
         axis: the axis, or axes, along which the result sums to 1; None is all of them.
         where: boolean, broadcast against `x`: the elements that take part. Others are 0.
 
@@ -54,7 +61,7 @@ def softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
         An array like `x`.
 
     Raises:
-        TypeError: `x` is not floating, or `where` not boolean.
+        TypeError: `x` is no array or number, or `where` not boolean.
 
     Gradient (`softmax_bwd`): `dx_k = y_k (dy_k - sum_j dy_j y_j)`; derived at the top of this file.
 
@@ -66,12 +73,12 @@ def softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
     >>> int(y.argmax()) + 1  # the output class is y2
     2
     """
-    _check.floating("softmax", x=x)
+    x = _check.inexact("softmax", x=x)
     _check.boolean("softmax", where=where)
     return _jitted_softmax(x, where, _hashable(axis))
 
 
-def log_softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
+def log_softmax(x: ArrayLike, axis: Axis = -1, where: Array | None = None) -> Array:
     """Logarithms of the probabilities of logits: `jax.nn.log_softmax`, gradient derived by hand.
 
     `y_j = x_j - log sum_k exp(x_k)`
@@ -83,7 +90,7 @@ def log_softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
         An array like `x`.
 
     Raises:
-        TypeError: `x` is not floating, or `where` not boolean.
+        TypeError: `x` is no array or number, or `where` not boolean.
 
     Gradient (`log_softmax_bwd`): `dx_k = dy_k - exp(y_k) sum_j dy_j`; derived at the top of this
     module.
@@ -91,9 +98,51 @@ def log_softmax(x: Array, axis: Axis = -1, where: Array | None = None) -> Array:
     >>> log_softmax(jnp.array([0.0, 1e4]))
     Array([-10000.,      0.], dtype=float32)
     """
-    _check.floating("log_softmax", x=x)
+    x = _check.inexact("log_softmax", x=x)
     _check.boolean("log_softmax", where=where)
     return _jitted_log_softmax(x, where, _hashable(axis))
+
+
+def logsumexp(
+    a: ArrayLike,
+    axis: Axis = None,
+    b: ArrayLike | None = None,
+    keepdims: bool = False,
+    return_sign: bool = False,
+    where: Array | None = None,
+) -> Array | tuple[Array, Array]:
+    """`log |sum_k b_k exp(a_k)|`: `jax.nn.logsumexp` with a hand-derived gradient.
+
+    Args:
+        a: of any shape and real dtype.
+        axis: the axis, or axes, that the sum runs over; None is all of them.
+        b: factors, which broadcast with `a`; None is 1. A factor of 0 takes its element out.
+        keepdims: whether the result keeps those axes, with size 1.
+        return_sign: whether to return the sum's sign, too. Without it a negative sum gives NaN.
+        where: boolean, broadcast against `a`: the elements that take part.
+
+    Returns:
+        The logarithm, or a pair of it and the sign: 1, 0 or -1.
+
+    Raises:
+        TypeError: `a` or `b` is no array or number, or `where` not boolean.
+
+    Gradient (`logsumexp_bwd`): `da_k = b_k exp(a_k) / sum dy` and `db_k = exp(a_k) / sum dy`;
+    derived at the top of this module.
+
+    >>> logsumexp(jnp.array([1e4, 1e4]))
+    Array(10000.693, dtype=float32)
+    """
+    _check.boolean("logsumexp", where=where)
+    if b is None:
+        a, factors = _check.inexact("logsumexp", a=a), None
+    else:
+        a, factors = _check.promoted("logsumexp", a=a, b=b)
+        a = jnp.broadcast_to(a, jnp.broadcast_shapes(a.shape, factors.shape))
+    y, sign = _jitted_logsumexp(a, factors, where, _hashable(axis), bool(keepdims))
+    if return_sign:
+        return y, sign
+    return y if factors is None else masked(y, sign >= 0, jnp.nan)
 
 
 # The rules ---------------------------------------------------------------------------------------
@@ -152,7 +201,52 @@ _log_softmax.defvjp(log_softmax_fwd, log_softmax_bwd)
 _jitted_log_softmax = jax.jit(_log_softmax, static_argnums=2)
 
 
-# Shared by the two -------------------------------------------------------------------------------
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _logsumexp(
+    z: Array, b: Array | None, where: Array | None, axis: Axis, keepdims: bool
+) -> tuple[Array, Array]:
+    return logsumexp_fwd(z, b, where, axis, keepdims)[0]
+
+
+SumResiduals = tuple[Array, Array | None, Array, Array, Array | None]
+
+
+def logsumexp_fwd(
+    z: Array, b: Array | None, where: Array | None, axis: Axis, keepdims: bool
+) -> tuple[tuple[Array, Array], SumResiduals]:
+    """`(y, sign u)` by (5), and the residuals `(z, b, largest z, u / exp largest, where)`."""
+    z = masked(z, where, -jnp.inf)
+    if b is not None:
+        z = masked(z, b != 0, -jnp.inf)
+    largest = jax.lax.stop_gradient(z.max(axis, keepdims=True, initial=-jnp.inf))
+    largest = masked(largest, jnp.isfinite(largest), 0)
+    exp = jnp.exp(z - largest)
+    u = (exp if b is None else b * exp).sum(axis, keepdims=True)
+    y, sign = jnp.log(jnp.abs(u)) + largest, jnp.sign(u)
+    if not keepdims:
+        y, sign = y.squeeze(axis), sign.squeeze(axis)
+    return (y, sign), (z, b, largest, u, where)
+
+
+def logsumexp_bwd(
+    axis: Axis, keepdims: bool, residuals: SumResiduals, dout: tuple[Array, Array]
+) -> tuple[Array | None, Array | None, None]:
+    """`(dz, db, None)` by (6), from the residuals and the outputs' cotangents. A sign has none."""
+    z, b, largest, u, where = residuals
+    dy, _ = dout
+    if not keepdims:
+        dy = jnp.expand_dims(dy, range(z.ndim) if axis is None else axis)
+    db = masked(jnp.exp(z - largest) / u * dy, where, 0)
+    if b is None:
+        return _cotangent.match(db, z), None, None
+    return _cotangent.match(b * db, z), _cotangent.match(db, b), None
+
+
+_logsumexp.defvjp(logsumexp_fwd, logsumexp_bwd)
+_jitted_logsumexp = jax.jit(_logsumexp, static_argnums=(3, 4))
+
+
+# Shared by the three -----------------------------------------------------------------------------
 
 
 def _shifted(x: Array, where: Array | None, axis: Axis) -> Array:

@@ -1,40 +1,27 @@
-"""Losses: cross entropies, on probabilities as the notes write them, and on logits as one trains.
+"""Cross entropies of logits.
 
-Shapes: z (logits) or p (probabilities) and y (labels) are (N, M), with any number of batch axes in
-place of N; L is a loss each, and dL' the cotangent of L that comes from behind (1/N under a mean),
-called `dloss` in the code. Labels are differentiable wherever they are floating.
+Shapes: z (logits) and y (labels) are (N, M), with any number of batch axes in place of N; L is a
+loss each, and dL' the cotangent of L that comes from behind (1/N under a mean), called `dloss` in
+the code. Labels are differentiable where they are floating.
 
-On probabilities.
+With p = sigmoid(z) or p = softmax(z) inserted in the cross entropies of probabilities, what is
+infinite there cancels. Each dz and dy is times dL':
 
-    binary:       L = -(y log p + (1 - y) log(1 - p)),  elementwise                            (1)
-    categorical:  L = -sum_c y_c log p_c                                                       (2)
-
-    dp = (1 - y) / (1 - p) - y / p      dy = log(1 - p) - log p                                (1')
-    dp_c = -y_c / p_c                   dy_c = -log p_c                                        (2')
-
-each times dL'. Of a probability of 0 the logarithm is -inf and its derivative inf. One convention
-for all four formulas: where p, or 1 - p, stands in a logarithm or a denominator, it is raised to
-the smallest normal number of its dtype (1.2e-38 in float32), so that both are finite (a loss of
-87.3 at most) and right for all p that are larger. A wrong prediction at p = 0 keeps its large
-gradient.
-
-On logits. With p = sigmoid(z) or p = softmax(z) inserted, what is infinite above cancels:
-
-    sigmoid:  L = -y log sigmoid(z) - (1 - y) log sigmoid(-z)                                  (3)
-              dz = (1 - y) sigmoid(z) - y sigmoid(-z)            dy = -z                       (3')
+    sigmoid:  L = -y log sigmoid(z) - (1 - y) log sigmoid(-z)                                  (1)
+              dz = (1 - y) sigmoid(z) - y sigmoid(-z)            dy = -z                       (1')
 
 which is the famous p - y, written so that neither term cancels; log sigmoid(z) = -softplus(-z).
 
-    softmax:  L = -sum_c y_c log p_c,  log p_c = z_c - log sum_k exp(z_k)                      (4)
+    softmax:  L = -sum_c y_c log p_c,  log p_c = z_c - log sum_k exp(z_k)                      (2)
               L' = -sum_c y_c (z'_c - sum_k p_k z'_k) - sum_c y'_c log p_c
-              dz_k = p_k sum_c y_c - y_k                         dy_c = -log p_c               (4')
+              dz_k = p_k sum_c y_c - y_k                         dy_c = -log p_c               (2')
 
 the famous p - y again, for labels that sum to 1. With an integer label l, y_c = [c = l]:
 
-    integer:  L = log sum_k exp(z_k) - z_l                       dz_k = p_k - [k = l]          (5)
+    integer:  L = log sum_k exp(z_k) - z_l                       dz_k = p_k - [k = l]          (3)
 
-Residuals: (1), (2) and (3) keep their arguments, which the caller may hold anyway; (4) log p and y;
-(5) z, the logarithm of the sum, and l, where autodiff keeps the exponentials, too.
+Residuals: (1) z and y; (2) log p and y; (3) z, the sum and l, where autodiff keeps the
+exponentials, too.
 
 Source: the notes this project grew from; Goodfellow, Bengio and Courville, "Deep Learning", 2016,
 chapter 6.2.
@@ -50,62 +37,6 @@ from jaxcnn import _check, _cotangent
 from jaxcnn.logits import log_softmax_fwd, masked
 
 Axis = int | tuple[int, ...] | None
-
-
-def binary_cross_entropy(probabilities: Array, labels: Array) -> Array:
-    """Elementwise cross entropy of probabilities: `-(y log p + (1 - y) log(1 - p))`.
-
-    On logits, `sigmoid_binary_cross_entropy` is more accurate.
-
-    Args:
-        probabilities: predictions p, of any shape and floating dtype.
-        labels: y, 0 or 1 or between, of a shape that broadcasts with them; any real dtype.
-
-    Returns:
-        The loss of each, in the dtype of `probabilities`. Finite: a logarithm's argument is raised
-        to the smallest normal number.
-
-    Raises:
-        TypeError: `probabilities` are not floating.
-        ValueError: the shapes do not broadcast.
-
-    Gradient (`binary_cross_entropy_bwd`): `dp = ((1 - y) / (1 - p) - y / p) dloss` and
-    `dy = (log(1 - p) - log p) dloss`; derived at the top of this module.
-
-    >>> binary_cross_entropy(jnp.array([0.5, 0.0]), jnp.array([1.0, 1.0]))
-    Array([ 0.6931472, 87.33655  ], dtype=float32)
-    """
-    labels = _labels("binary_cross_entropy", labels, probabilities=probabilities)
-    return _jitted_binary_cross_entropy(probabilities, labels)
-
-
-def categorical_cross_entropy(probabilities: Array, labels: Array) -> Array:
-    """Cross entropy of probabilities over the last axis: `-sum_c y_c log p_c`.
-
-    On logits, `softmax_cross_entropy` is more accurate.
-
-    Args:
-        probabilities: predictions p, `(*batch, M)`, of floating dtype.
-        labels: y, one-hot or a distribution, of a shape that broadcasts with them; any real dtype.
-
-    Returns:
-        `(*batch,)`, in the dtype of `probabilities`. Finite: a logarithm's argument is raised to
-        the smallest normal number.
-
-    Raises:
-        TypeError: `probabilities` are not floating.
-        ValueError: the shapes do not broadcast, or are scalars.
-
-    Gradient (`categorical_cross_entropy_bwd`): `dp_c = -y_c / p_c dloss` and
-    `dy_c = -log p_c dloss`; derived at the top of this module.
-
-    >>> categorical_cross_entropy(jnp.array([[0.05, 0.7, 0.2, 0.05]]), jnp.array([[0, 1, 0, 0]]))
-    Array([0.35667497], dtype=float32)
-    """
-    labels = _labels("categorical_cross_entropy", labels, probabilities=probabilities)
-    if jnp.ndim(probabilities) == 0:
-        raise ValueError("categorical_cross_entropy: `probabilities` must have an axis of classes")
-    return _jitted_categorical_cross_entropy(probabilities, labels)
 
 
 def sigmoid_binary_cross_entropy(logits: Array, labels: Array) -> Array:
@@ -130,7 +61,7 @@ def sigmoid_binary_cross_entropy(logits: Array, labels: Array) -> Array:
     >>> sigmoid_binary_cross_entropy(jnp.array([0.0, -1e4]), jnp.array([1.0, 1.0]))
     Array([6.931472e-01, 1.000000e+04], dtype=float32)
     """
-    labels = _labels("sigmoid_binary_cross_entropy", labels, logits=logits)
+    labels = _check.labels("sigmoid_binary_cross_entropy", labels, logits=logits)
     return _jitted_sigmoid_binary_cross_entropy(logits, labels)
 
 
@@ -163,10 +94,26 @@ def softmax_cross_entropy(
     >>> [f"{dz_k:.3f}" for dz_k in dz[0]]
     ['0.197', '-0.619', '0.245', '0.176']
     """
-    labels = _labels("softmax_cross_entropy", labels, logits=logits)
+    labels = _check.labels("softmax_cross_entropy", labels, logits=logits)
     _check.boolean("softmax_cross_entropy", where=where)
     axes = _axes("softmax_cross_entropy", axis, logits)
     return _jitted_softmax_cross_entropy(logits, labels, _expanded(where, axes, logits), axes)
+
+
+def safe_softmax_cross_entropy(logits: Array, labels: Array) -> Array:
+    """Cross entropy in which a label of 0 counts nothing: `optax.safe_softmax_cross_entropy`.
+
+    `loss = -sum of y_c log softmax(z)_c over the c with y_c != 0`
+
+    Arguments, result, errors and gradient are those of `softmax_cross_entropy` over the last axis.
+    They differ where a logit is -inf and its label 0: there the one has 0 times -inf, which is NaN.
+
+    >>> safe_softmax_cross_entropy(jnp.array([0.0, -jnp.inf]), jnp.array([1.0, 0.0]))
+    Array(-0., dtype=float32)
+    """
+    labels = _check.labels("safe_softmax_cross_entropy", labels, logits=logits)
+    _axes("safe_softmax_cross_entropy", -1, logits)
+    return _jitted_safe_softmax_cross_entropy(logits, labels)
 
 
 def softmax_cross_entropy_with_integer_labels(
@@ -223,69 +170,7 @@ def softmax_cross_entropy_with_integer_labels(
     return _jitted_integer_cross_entropy(classes_last(logits), labels, where)
 
 
-# The rules on probabilities ----------------------------------------------------------------------
-
-
-@jax.custom_vjp
-def _binary_cross_entropy(p: Array, labels: Array) -> Array:
-    return binary_cross_entropy_fwd(p, labels)[0]
-
-
-def binary_cross_entropy_fwd(p: Array, labels: Array) -> tuple[Array, tuple[Array, Array]]:
-    """`loss` by (1), and the residuals `(p, labels)`."""
-    y = labels.astype(p.dtype)
-    return -(y * jnp.log(_raised(p)) + (1 - y) * jnp.log(_raised(1 - p))), (p, labels)
-
-
-def binary_cross_entropy_bwd(
-    residuals: tuple[Array, Array], dloss: Array
-) -> tuple[Array | None, Array | None]:
-    """`(dp, dlabels)` by (1'), from the residuals and the loss's cotangent."""
-    p, labels = residuals
-    y = labels.astype(p.dtype)
-    dp = ((1 - y) / _raised(1 - p) - y / _raised(p)) * dloss
-    dlabels = (jnp.log(_raised(1 - p)) - jnp.log(_raised(p))) * dloss
-    return _cotangent.match(dp, p), _cotangent.match(dlabels, labels)
-
-
-_binary_cross_entropy.defvjp(binary_cross_entropy_fwd, binary_cross_entropy_bwd)
-_jitted_binary_cross_entropy = jax.jit(_binary_cross_entropy)
-
-
-@jax.custom_vjp
-def _categorical_cross_entropy(p: Array, labels: Array) -> Array:
-    return categorical_cross_entropy_fwd(p, labels)[0]
-
-
-def categorical_cross_entropy_fwd(p: Array, labels: Array) -> tuple[Array, tuple[Array, Array]]:
-    """`loss` by (2), and the residuals `(p, labels)`."""
-    return -(labels.astype(p.dtype) * jnp.log(_raised(p))).sum(-1), (p, labels)
-
-
-def categorical_cross_entropy_bwd(
-    residuals: tuple[Array, Array], dloss: Array
-) -> tuple[Array | None, Array | None]:
-    """`(dp, dlabels)` by (2'), from the residuals and the loss's cotangent."""
-    p, labels = residuals
-    dloss = dloss[..., None]
-    dp = -labels.astype(p.dtype) / _raised(p) * dloss
-    dlabels = -jnp.log(_raised(p)) * dloss
-    return _cotangent.match(dp, p), _cotangent.match(dlabels, labels)
-
-
-_categorical_cross_entropy.defvjp(categorical_cross_entropy_fwd, categorical_cross_entropy_bwd)
-_jitted_categorical_cross_entropy = jax.jit(_categorical_cross_entropy)
-
-
-def _raised(p: Array) -> Array:
-    """`p`, but the smallest normal number at least: fit for a logarithm or a denominator.
-
-    Its own derivative plays no part: (1') and (2') are those of the logarithms, taken there.
-    """
-    return jnp.maximum(p, jnp.finfo(p.dtype).tiny)
-
-
-# The rules on logits -----------------------------------------------------------------------------
+# The rules ---------------------------------------------------------------------------------------
 
 
 @jax.custom_vjp
@@ -294,7 +179,7 @@ def _sigmoid_binary_cross_entropy(z: Array, labels: Array) -> Array:
 
 
 def sigmoid_binary_cross_entropy_fwd(z: Array, labels: Array) -> tuple[Array, tuple[Array, Array]]:
-    """`loss` by (3), and the residuals `(z, labels)`."""
+    """`loss` by (1), and the residuals `(z, labels)`."""
     y = labels.astype(z.dtype)
     return y * jnp.logaddexp(-z, 0) + (1 - y) * jnp.logaddexp(z, 0), (z, labels)
 
@@ -302,7 +187,7 @@ def sigmoid_binary_cross_entropy_fwd(z: Array, labels: Array) -> tuple[Array, tu
 def sigmoid_binary_cross_entropy_bwd(
     residuals: tuple[Array, Array], dloss: Array
 ) -> tuple[Array | None, Array | None]:
-    """`(dz, dlabels)` by (3'), from the residuals and the loss's cotangent."""
+    """`(dz, dlabels)` by (1'), from the residuals and the loss's cotangent."""
     z, labels = residuals
     y = labels.astype(z.dtype)
     dz = ((1 - y) * jax.nn.sigmoid(z) - y * jax.nn.sigmoid(-z)) * dloss
@@ -328,17 +213,20 @@ SoftmaxResiduals = tuple[Array, Array, Array | None]
 def softmax_cross_entropy_fwd(
     z: Array, labels: Array, where: Array | None, axes: tuple[int, ...]
 ) -> tuple[Array, SoftmaxResiduals]:
-    """`loss` by (4), and the residuals `(log p, labels, where)`. The axes count from the end."""
+    """`loss` by (2), and the residuals `(log p, labels, where)`. The axes count from the end."""
     log_p, _ = log_softmax_fwd(z, where, axes)
+    return _weighted_sum(log_p, labels, where, axes), (log_p, labels, where)
+
+
+def _weighted_sum(log_p: Array, labels: Array, where: Array | None, axes: tuple[int, ...]) -> Array:
     dtype = jnp.promote_types(log_p.dtype, labels.dtype)
-    loss = -(labels.astype(dtype) * log_p.astype(dtype)).sum(axes, where=where)
-    return loss, (log_p, labels, where)
+    return -(labels.astype(dtype) * log_p.astype(dtype)).sum(axes, where=where)
 
 
 def softmax_cross_entropy_bwd(
     axes: tuple[int, ...], residuals: SoftmaxResiduals, dloss: Array
 ) -> tuple[Array | None, Array | None, None]:
-    """`(dz, dlabels, None)` by (4'), from the residuals and the loss's cotangent."""
+    """`(dz, dlabels, None)` by (2'), from the residuals and the loss's cotangent."""
     log_p, labels, where = residuals
     shape = jnp.broadcast_shapes(log_p.shape, labels.shape)
     y = masked(jnp.broadcast_to(labels, shape).astype(dloss.dtype), where, 0)
@@ -354,30 +242,63 @@ _jitted_softmax_cross_entropy = jax.jit(_softmax_cross_entropy, static_argnums=3
 
 
 @jax.custom_vjp
+def _safe_softmax_cross_entropy(z: Array, labels: Array) -> Array:
+    return safe_softmax_cross_entropy_fwd(z, labels)[0]
+
+
+def safe_softmax_cross_entropy_fwd(z: Array, labels: Array) -> tuple[Array, SoftmaxResiduals]:
+    """`loss` by (2) over the labels that are not 0, and the residuals `(log p, labels, None)`."""
+    log_p, _ = log_softmax_fwd(z, None, -1)
+    counts = labels != 0
+    shape = jnp.broadcast_shapes(z.shape, labels.shape)
+    finite = masked(jnp.broadcast_to(log_p, shape), counts, 0)
+    return _weighted_sum(finite, labels, None, (-1,)), (log_p, labels, None)
+
+
+def safe_softmax_cross_entropy_bwd(
+    residuals: SoftmaxResiduals, dloss: Array
+) -> tuple[Array | None, Array | None]:
+    """`(dz, dlabels)` by (2'), from the residuals and the loss's cotangent."""
+    return softmax_cross_entropy_bwd((-1,), residuals, dloss)[:2]
+
+
+_safe_softmax_cross_entropy.defvjp(safe_softmax_cross_entropy_fwd, safe_softmax_cross_entropy_bwd)
+_jitted_safe_softmax_cross_entropy = jax.jit(_safe_softmax_cross_entropy)
+
+
+@jax.custom_vjp
 def _integer_cross_entropy(z: Array, labels: Array, where: Array | None) -> Array:
     return softmax_cross_entropy_with_integer_labels_fwd(z, labels, where)[0]
 
 
-IntegerResiduals = tuple[Array, Array, Array, Array | None]
+IntegerResiduals = tuple[Array, Array, Array, Array, Array | None]
 
 
 def softmax_cross_entropy_with_integer_labels_fwd(
     z: Array, labels: Array, where: Array | None
 ) -> tuple[Array, IntegerResiduals]:
-    """`loss` by (5), classes on the last axis; residuals `(z, log sum exp z, labels, where)`."""
-    log_sum = _log_sum_exp(z, where)
-    loss = log_sum - jnp.take_along_axis(z, labels[..., None], -1).squeeze(-1)
+    """`loss` by (3), classes on the last axis; residuals `(z, largest z, sum, labels, where)`.
+
+    The sum is of `exp(z_k - largest)`, so that nothing overflows. Its logarithm is not added to the
+    largest before the difference: at a z of 1e4 that would round away four of p's digits.
+    """
+    chosen = masked(z, where, -jnp.inf)
+    largest = lax.stop_gradient(chosen.max(-1, keepdims=True, initial=-jnp.inf))
+    largest = masked(largest, jnp.isfinite(largest), 0)
+    total = jnp.exp(chosen - largest).sum(-1, keepdims=True)
+    z_label = jnp.take_along_axis(z, labels[..., None], -1)
+    loss = (jnp.log(total) + (largest - z_label)).squeeze(-1)
     if where is not None:
         loss = masked(loss, where.any(-1), 0)
-    return loss, (z, log_sum, labels, where)
+    return loss, (z, largest, total, labels, where)
 
 
 def softmax_cross_entropy_with_integer_labels_bwd(
     residuals: IntegerResiduals, dloss: Array
 ) -> tuple[Array | None, None, None]:
-    """`(dz, None, None)` by (5), from the residuals and the loss's cotangent."""
-    z, log_sum, labels, where = residuals
-    p = masked(jnp.exp(z - log_sum[..., None]), where, 0)
+    """`(dz, None, None)` by (3), from the residuals and the loss's cotangent."""
+    z, largest, total, labels, where = residuals
+    p = masked(jnp.exp(z - largest) / total, where, 0)
     label = labels.astype(jnp.int32)[..., None]
     label = jnp.where(label < 0, label + z.shape[-1], label)
     dz = p - (jnp.arange(z.shape[-1], dtype=jnp.int32) == label).astype(z.dtype)
@@ -392,30 +313,7 @@ _integer_cross_entropy.defvjp(
 _jitted_integer_cross_entropy = jax.jit(_integer_cross_entropy)
 
 
-def _log_sum_exp(z: Array, where: Array | None) -> Array:
-    """`log sum_k exp(z_k)` along the last axis; less the largest z, so that nothing overflows."""
-    z = masked(z, where, -jnp.inf)
-    largest = lax.stop_gradient(z.max(-1, keepdims=True, initial=-jnp.inf))
-    largest = jnp.where(jnp.isfinite(largest), largest, jnp.zeros((), z.dtype))
-    return jnp.log(jnp.exp(z - largest).sum(-1)) + largest.squeeze(-1)
-
-
 # Arguments ---------------------------------------------------------------------------------------
-
-
-def _labels(function: str, labels: Array, **predictions: Array) -> Array:
-    """The labels, when the predictions are floating and the shapes broadcast."""
-    _check.floating(function, **predictions)
-    ((name, prediction),) = predictions.items()
-    labels = jnp.asarray(labels)
-    try:
-        jnp.broadcast_shapes(prediction.shape, labels.shape)
-    except ValueError:
-        raise ValueError(
-            f"{function}: `labels` of shape {labels.shape} do not broadcast with `{name}` of shape "
-            f"{prediction.shape}"
-        ) from None
-    return labels
 
 
 def _axes(function: str, axis: Axis, logits: Array) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ Window o has a tap t for each of its elements, and with strides s and low pads p
 
     x_t[o] = x[s·o + t - p]                                                                    (1)
 
+(d·t in place of t where the window is dilated by d.)
 Reading is linear in x. The inner product of x_t with a cotangent v, rearranged by what it reads,
 
     sum_o v[o] · x[s·o + t - p] = sum_i x[i] · (sum_{o : s·o + t - p = i} v[o])
@@ -58,6 +59,8 @@ def max_pool(
     window_shape: Sequence[int],
     strides: Sequence[int] | None = None,
     padding: _check.Padding = "VALID",
+    *,
+    window_dilation: Sequence[int] | None = None,
 ) -> Array:
     """The largest element of each window: `flax.linen.max_pool` with a hand-derived gradient.
 
@@ -69,6 +72,7 @@ def max_pool(
         strides: the window's step along each axis; None is 1 along all (as in flax).
         padding: "VALID" (none), "SAME", "SAME_LOWER", or elements of -inf: one integer, or an
             integer or a (low, high) pair an axis.
+        window_dilation: distance between the window's taps along each axis; None is 1 along all.
 
     Returns:
         `(*batch, *windows, C)`, of the same dtype.
@@ -95,7 +99,28 @@ def max_pool(
            [30.,  0., 40.,  0.],
            [ 0.,  0.,  0.,  0.]], dtype=float32)
     """
-    return _jitted_max_pool(x, _window("max_pool", x, window_shape, strides, padding))
+    window = _window("max_pool", x, window_shape, strides, padding, window_dilation)
+    return _jitted_max_pool(x, window)
+
+
+def min_pool(
+    x: Array,
+    window_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: _check.Padding = "VALID",
+    *,
+    window_dilation: Sequence[int] | None = None,
+) -> Array:
+    """The smallest element of each window: `flax.nnx.min_pool` with a hand-derived gradient.
+
+    `y[o] = min_t x[strides·o + t - pad] = -max_t -x[strides·o + t - pad]`, which is how it is
+    evaluated: arguments, result, errors and gradient are those of `max_pool`, with padding of inf.
+
+    >>> min_pool(jnp.array([3.0, 1.0, 2.0, 5.0]).reshape(1, 4, 1), (2,), strides=(2,))[0, :, 0]
+    Array([1., 2.], dtype=float32)
+    """
+    window = _window("min_pool", x, window_shape, strides, padding, window_dilation)
+    return -_jitted_max_pool(-x, window)
 
 
 def avg_pool(
@@ -104,13 +129,15 @@ def avg_pool(
     strides: Sequence[int] | None = None,
     padding: _check.Padding = "VALID",
     count_include_pad: bool = True,
+    *,
+    window_dilation: Sequence[int] | None = None,
 ) -> Array:
     """The mean of each window: `flax.linen.avg_pool` with a hand-derived gradient.
 
     `y[o] = sum_t x[strides·o + t - pad] / n[o]`
 
     Args:
-        x, window_shape, strides, padding: as `max_pool`; the padding is 0.
+        x, window_shape, strides, padding, window_dilation: as `max_pool`; the padding is 0.
         count_include_pad: whether `n` counts the window's padding, too.
 
     Returns:
@@ -128,7 +155,7 @@ def avg_pool(
     >>> jax.grad(lambda x: avg_pool(x, (2,), strides=(2,))[0, 1, 0])(x)[0, :, 0]
     Array([0. , 0. , 0.5, 0.5], dtype=float32)
     """
-    window = _window("avg_pool", x, window_shape, strides, padding)
+    window = _window("avg_pool", x, window_shape, strides, padding, window_dilation)
     return _jitted_avg_pool(x, window, bool(count_include_pad))
 
 
@@ -172,7 +199,7 @@ def _avg_pool(x: Array, window: Window, count_include_pad: bool) -> Array:
 
 def avg_pool_fwd(x: Array, window: Window, count_include_pad: bool) -> tuple[Array, None]:
     """`y` by (3). There is no residual: a mean's derivative does not depend on `x`."""
-    total = _sum_windows(x, window.taps, window.strides, window.pads)
+    total = _sum_windows(x, window, window.strides, window.pads)
     return total / _count(window, count_include_pad, x.dtype), None
 
 
@@ -185,7 +212,7 @@ def avg_pool_bwd(window: Window, count_include_pad: bool, _: None, dy: Array) ->
     count = _count(window, count_include_pad, dy.dtype)
     shares = jnp.where(count > 0, dy / jnp.maximum(count, 1), jnp.zeros((), dy.dtype))
     spread = _pad(shares, ((0, 0),) * len(window.taps), 0, between=window.strides)
-    return (_sum_windows(spread, window.taps, (1,) * len(window.taps), window.input_grad_pads),)
+    return (_sum_windows(spread, window, window.input_dilation, window.input_grad_pads),)
 
 
 _avg_pool.defvjp(avg_pool_fwd, avg_pool_bwd)
@@ -225,13 +252,17 @@ def _pad(x: Array, pads: Pads, value: float, between: Sizes | None = None) -> Ar
     return lax.pad(x, jnp.array(value, x.dtype), [*batch, *spatial, (0, 0, 0)])
 
 
-def _sum_windows(x: Array, taps: Sizes, strides: Sizes, pads: Pads) -> Array:
-    """The sum of each window's elements."""
-    batch = (1,) * (x.ndim - len(taps) - 1)
-    padded = _pad(x, pads, 0)
-    zero = np.zeros((), x.dtype)
+def _sum_windows(x: Array, window: Window, strides: Sizes, pads: Pads) -> Array:
+    """The sum of the elements of each window, which moves by `strides` over the padded images."""
+    batch = (1,) * (x.ndim - len(strides) - 1)
     return lax.reduce_window(
-        padded, zero, lax.add, (*batch, *taps, 1), (*batch, *strides, 1), "VALID"
+        _pad(x, pads, 0),
+        np.zeros((), x.dtype),
+        lax.add,
+        (*batch, *window.taps, 1),
+        (*batch, *strides, 1),
+        "VALID",
+        window_dilation=(*batch, *window.dilation, 1),
     )
 
 
@@ -244,6 +275,7 @@ def _window(
     window_shape: Sequence[int],
     strides: Sequence[int] | None,
     padding: _check.Padding,
+    dilation: Sequence[int] | None,
 ) -> Window:
     _check.floating(function, x=x)
     taps = _check.per_axis(function, "window_shape", window_shape, len(window_shape))
@@ -253,7 +285,8 @@ def _window(
             f"entries of `window_shape` {window_shape!r}, and one of channels behind them"
         )
     size = x.shape[x.ndim - 1 - len(taps) : -1]
-    return _check.window(function, size, taps, 1 if strides is None else strides, padding)
+    steps = 1 if strides is None else strides
+    return _check.window(function, size, taps, steps, padding, 1 if dilation is None else dilation)
 
 
 def _count(window: Window, count_include_pad: bool, dtype: DTypeLike) -> np.ndarray:

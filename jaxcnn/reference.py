@@ -19,11 +19,37 @@ from collections.abc import Callable, Sequence
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax.nn import log_softmax, relu, softmax
+from jax.lax import conv_general_dilated, conv_transpose
+from jax.nn import (
+    elu,
+    gelu,
+    glu,
+    hard_sigmoid,
+    hard_swish,
+    hard_tanh,
+    leaky_relu,
+    log_sigmoid,
+    log_softmax,
+    logsumexp,
+    mish,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    tanh,
+)
+from jax.typing import DTypeLike
 from optax import (
+    huber_loss,
+    l2_loss,
+    safe_softmax_cross_entropy,
     sigmoid_binary_cross_entropy,
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
+    squared_error,
 )
 
 __all__ = [
@@ -31,15 +57,38 @@ __all__ = [
     "binary_cross_entropy",
     "categorical_cross_entropy",
     "conv",
+    "conv_general_dilated",
+    "conv_transpose",
     "dense",
+    "elu",
     "flatten",
+    "gelu",
+    "glu",
+    "hard_sigmoid",
+    "hard_swish",
+    "hard_tanh",
+    "huber_loss",
+    "l2_loss",
+    "leaky_relu",
+    "log_sigmoid",
     "log_softmax",
+    "logsumexp",
     "max_pool",
+    "min_pool",
+    "mish",
     "relu",
+    "relu6",
+    "safe_softmax_cross_entropy",
+    "selu",
+    "sigmoid",
     "sigmoid_binary_cross_entropy",
+    "silu",
     "softmax",
     "softmax_cross_entropy",
     "softmax_cross_entropy_with_integer_labels",
+    "softplus",
+    "squared_error",
+    "tanh",
 ]
 
 Padding = str | int | Sequence[int | Sequence[int]]
@@ -52,7 +101,11 @@ def conv(
     *,
     strides: int | Sequence[int] = 1,
     padding: Padding = "SAME",
+    input_dilation: int | Sequence[int] = 1,
     kernel_dilation: int | Sequence[int] = 1,
+    feature_group_count: int = 1,
+    precision: lax.PrecisionLike = None,
+    preferred_element_type: DTypeLike | None = None,
 ) -> Array:
     """`jax.lax.conv_general_dilated`, channels last, plus the bias."""
     rank = kernel.ndim - 2
@@ -63,10 +116,16 @@ def conv(
         kernel,
         window_strides=_tuple(strides, rank),
         padding=_pads(padding, rank),
+        lhs_dilation=_tuple(input_dilation, rank),
         rhs_dilation=_tuple(kernel_dilation, rank),
         dimension_numbers=layout,
+        feature_group_count=feature_group_count,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
     )
-    return y if bias is None else y + bias.reshape((1,) * (rank + 1) + bias.shape)
+    if bias is None:
+        return y
+    return y + bias.astype(y.dtype).reshape((1,) * (rank + 1) + bias.shape)
 
 
 def max_pool(
@@ -74,9 +133,23 @@ def max_pool(
     window_shape: Sequence[int],
     strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
+    *,
+    window_dilation: Sequence[int] | None = None,
 ) -> Array:
     """`jax.lax.reduce_window` with `max`, over the axes before the last one."""
-    return _reduce_window(x, -jnp.inf, lax.max, window_shape, strides, padding)
+    return _reduce_window(x, -jnp.inf, lax.max, window_shape, strides, padding, window_dilation)
+
+
+def min_pool(
+    x: Array,
+    window_shape: Sequence[int],
+    strides: Sequence[int] | None = None,
+    padding: Padding = "VALID",
+    *,
+    window_dilation: Sequence[int] | None = None,
+) -> Array:
+    """`jax.lax.reduce_window` with `min`, over the axes before the last one."""
+    return _reduce_window(x, jnp.inf, lax.min, window_shape, strides, padding, window_dilation)
 
 
 def avg_pool(
@@ -85,13 +158,15 @@ def avg_pool(
     strides: Sequence[int] | None = None,
     padding: Padding = "VALID",
     count_include_pad: bool = True,
+    *,
+    window_dilation: Sequence[int] | None = None,
 ) -> Array:
     """`jax.lax.reduce_window` with `add`, divided by the number of elements in each window."""
-    total = _reduce_window(x, 0.0, lax.add, window_shape, strides, padding)
+    geometry = (window_shape, strides, padding, window_dilation)
+    total = _reduce_window(x, 0.0, lax.add, *geometry)
     if count_include_pad:
         return total / math.prod(window_shape)
-    ones = jnp.ones_like(x)
-    return total / _reduce_window(ones, 0.0, lax.add, window_shape, strides, padding)
+    return total / _reduce_window(jnp.ones_like(x), 0.0, lax.add, *geometry)
 
 
 def dense(x: Array, kernel: Array, bias: Array | None = None) -> Array:
@@ -129,19 +204,23 @@ def _reduce_window(
     window_shape: Sequence[int],
     strides: Sequence[int] | None,
     padding: Padding,
+    dilation: Sequence[int] | None,
 ) -> Array:
     rank = len(window_shape)
     batch = (1,) * (x.ndim - rank - 1)
     taps = (*batch, *window_shape, 1)
     steps = (*batch, *_tuple(1 if strides is None else strides, rank), 1)
+    apart = (*batch, *_tuple(1 if dilation is None else dilation, rank), 1)
     pads = _pads(padding, rank)
     identity = np.array(init, x.dtype)
     if not isinstance(pads, str):  # padded here: autodiff of a negatively padded maximum fails
         x = lax.pad(x, identity, [(*p, 0) for p in [(0, 0)] * len(batch) + pads + [(0, 0)]])
         pads = "VALID"
     if batch:
-        return lax.reduce_window(x, identity, reduce, taps, steps, pads)
-    return lax.reduce_window(x[None], identity, reduce, (1, *taps), (1, *steps), pads)[0]
+        return lax.reduce_window(x, identity, reduce, taps, steps, pads, None, apart)
+    return lax.reduce_window(
+        x[None], identity, reduce, (1, *taps), (1, *steps), pads, None, (1, *apart)
+    )[0]
 
 
 def _tuple(value: int | Sequence[int], rank: int) -> tuple[int, ...]:

@@ -11,6 +11,15 @@ def draw(seed, *shapes, dtype=np.float64):
     return arrays[0] if len(arrays) == 1 else arrays
 
 
+def probabilities(seed, shape):
+    return 1 / (1 + np.exp(-draw(seed, shape)))
+
+
+def distributions(seed, shape):
+    p = probabilities(seed, shape)
+    return p / p.sum(-1, keepdims=True)
+
+
 def assert_same_vjp(manual, original, *args, rtol=1e-10, seed=99):
     """Values agree, and so do the cotangents of all floating args, under a random cotangent."""
     y, manual_vjp = jax.vjp(manual, *args)

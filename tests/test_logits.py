@@ -81,8 +81,50 @@ def _named(name):
     return lambda module: getattr(module, name)
 
 
+def test_integers_as_in_jax_nn():
+    assert_close(jaxcnn.softmax(jnp.arange(3)), jax.nn.softmax(jnp.arange(3)))
+
+
 def test_bad_arguments():
-    with pytest.raises(TypeError, match="softmax: `x` must have a floating dtype, got int64"):
-        jaxcnn.softmax(jnp.arange(3))
+    with pytest.raises(TypeError, match="softmax: `x` must be an array, got list"):
+        jaxcnn.softmax([1.0, 2.0])
     with pytest.raises(TypeError, match="log_softmax: `where` must have dtype bool, got float64"):
         jaxcnn.log_softmax(jnp.ones(3), where=jnp.ones(3))
+
+
+@pytest.mark.parametrize("keywords", [
+    {}, {"axis": 1}, {"axis": (0, 2), "keepdims": True}, {"axis": -1, "where": "mask"},
+])  # fmt: skip
+@pytest.mark.parametrize("b", [None, (3, 4, 2), (2,), ()])
+def test_logsumexp_is_jax_nn_s(b, keywords):
+    mask = np.random.default_rng(3).random((3, 4, 2)) < 0.7
+    keywords = {key: mask if value == "mask" else value for key, value in keywords.items()}
+    factors = () if b is None else (np.abs(draw(1, b)) + 0.1,)
+
+    def call(module):
+        return lambda a, *b: module.logsumexp(a, **keywords, **({"b": b[0]} if b else {}))
+
+    assert_same_vjp(call(jaxcnn), call(jax.nn), draw(0, (3, 4, 2)), *factors)
+
+
+def test_logsumexp_s_sign_and_factors_of_zero():
+    a, b = draw(0, (6,)), np.array([1.0, -2, 0, 3, -4, 0.5])
+    for factors in (b, -b):
+        y, sign = jaxcnn.logsumexp(a, b=factors, return_sign=True)
+        wanted, wanted_sign = jax.nn.logsumexp(a, b=factors, return_sign=True)
+        assert_close(y, wanted)
+        assert sign == wanted_sign
+        assert_same_vjp(
+            lambda a, b: jaxcnn.logsumexp(a, b=b, return_sign=True)[0],
+            lambda a, b: jax.nn.logsumexp(a, b=b, return_sign=True)[0],
+            a,
+            factors,
+        )
+    assert jnp.isnan(jaxcnn.logsumexp(a, b=-jnp.ones(6)))
+
+
+def test_logsumexp_of_nothing_and_of_large_logits():
+    for a in (np.zeros((0,)), np.full((3,), -np.inf), np.array([np.inf, 0.0])):
+        np.testing.assert_array_equal(jaxcnn.logsumexp(a), jax.nn.logsumexp(a))
+    a = jnp.array([1e4, 1e4 - 1], jnp.float32)
+    assert_close(jax.grad(jaxcnn.logsumexp)(a), 1 / (1 + np.exp([-1.0, 1.0])), rtol=1e-6)

@@ -62,10 +62,10 @@ def changed(rule, position, change):
 def conv_with(kernel_in_dx):
     """Convolution with another kernel where the input's gradient is worked out."""
 
-    def wrong_bwd(window, residuals, dy):
-        x, kernel, bias = residuals
-        dx, _, _ = convolution.conv_bwd(window, (x, kernel_in_dx(kernel), bias), dy)
-        return dx, *convolution.conv_bwd(window, residuals, dy)[1:]
+    def wrong_bwd(*args):
+        *statics, (x, kernel, bias), dy = args
+        dx, _, _ = convolution.conv_bwd(*statics, (x, kernel_in_dx(kernel), bias), dy)
+        return dx, *convolution.conv_bwd(*args)[1:]
 
     return CONV, convolution.conv_fwd, wrong_bwd
 
@@ -176,7 +176,7 @@ BUGS = {
     ),
     "relu: the kink passes the gradient": (
         (RELU, lambda x: (jax.nn.relu(x), x >= 0), activations.relu_bwd),
-        test_activations.test_the_derivative_at_the_kink_is_zero_in_every_order,
+        test_activations.test_the_derivative_of_relu_at_its_kink_is_zero_in_every_order,
     ),
     "softmax: the other logits forgotten": (
         (SOFTMAX, logits.softmax_fwd, lambda axis, y, dy: (y * (1 - y) * dy, None)),

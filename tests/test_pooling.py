@@ -133,7 +133,7 @@ def test_nan_goes_through_and_takes_the_gradient():
 
 
 def test_the_residual_is_one_byte_an_output_element():
-    window = pooling.Window((8, 8), (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1))
+    window = pooling.Window((8, 8), (2, 2), (2, 2), ((0, 0), (0, 0)), (1, 1), (1, 1))
     y, winner = pooling.max_pool_fwd(draw(0, (2, 8, 8, 3)), window)
     assert winner.dtype == jnp.int8
     assert winner.shape == y.shape

@@ -25,7 +25,7 @@ Params = dict[str, dict[str, Array]]
 def init(
     key: Array, *, num_classes: int = 10, channels: int = 1, dtype: Any = jnp.float32
 ) -> tuple[Params, dict[str, Any]]:
-    """Parameters (He-normal kernels, zero biases) and an empty state.
+    """Parameters (He-uniform kernels, zero biases) and an empty state.
 
     Args:
         key: a `jax.random` key.
@@ -48,9 +48,9 @@ def init(
         "dense2": (120, 84),
         "logits": (84, num_classes),
     }
-    he_normal = jax.nn.initializers.he_normal()
+    he_uniform = jax.nn.initializers.he_uniform()
     return {
-        name: {"kernel": he_normal(key, shape, dtype), "bias": jnp.zeros(shape[-1:], dtype)}
+        name: {"kernel": he_uniform(key, shape, dtype), "bias": jnp.zeros(shape[-1:], dtype)}
         for (name, shape), key in zip(shapes.items(), jax.random.split(key, 5), strict=True)
     }, {}
 

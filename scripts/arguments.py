@@ -1,0 +1,58 @@
+"""Arguments of the scripts: an error is one line and exit code 2, before JAX is imported."""
+
+import argparse
+import importlib.util
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line, without the usage."""
+
+    def __init__(self, description: str | None) -> None:
+        super().__init__(
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+    def require(self, *packages: str) -> None:
+        """Ends the script, with a line that says what to install, if one is missing."""
+        for package in packages:
+            if importlib.util.find_spec(package) is None:
+                self.error(f"{package} is not installed: pip install 'jaxcnn[train]'")
+
+
+def integer(low: int, high: float = math.inf) -> Callable[[str], int]:
+    """An argument's type: an integer from `low` to `high`."""
+    meaning = f"an integer {f'from {low} to {high}' if high < math.inf else f'of at least {low}'}"
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"must be {meaning}, not {text!r}")
+        return value
+
+    return parse
+
+
+def number(valid: Callable[[float], bool], meaning: str) -> Callable[[str], float]:
+    """An argument's type: a number that is valid, or an error that says what it must be."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not valid(value):
+            raise argparse.ArgumentTypeError(f"must be {meaning}, not {text!r}")
+        return value
+
+    return parse

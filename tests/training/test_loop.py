@@ -1,0 +1,90 @@
+"""The loop on a model of one dense layer, against the same loop in NumPy."""
+
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax import Array
+
+import jaxcnn
+from jaxcnn.training.data import Split, batches
+from jaxcnn.training.loop import train
+from jaxcnn.training.step import flat, start
+
+RNG = np.random.default_rng(0)
+DATA = Split(RNG.normal(size=(10, 2, 2, 1)).astype(np.float32), RNG.integers(0, 3, 10))
+TEST = Split(RNG.normal(size=(5, 2, 2, 1)).astype(np.float32), RNG.integers(0, 3, 5))
+
+
+def init(key: Array) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {"logits": {"kernel": jax.random.normal(key, (4, 3)) / 2}}, {}
+
+
+def apply(
+    params: dict[str, Any], state: dict[str, Any], x: Array, *, ops: ModuleType, **rest: Any
+) -> tuple[Array, dict[str, Any]]:
+    return ops.dense(ops.flatten(x), **params["logits"]), state
+
+
+MODEL: Any = SimpleNamespace(init=init, apply=apply)
+
+
+def losses(kernel: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
+    """The loss of each image and the probabilities of its classes, in float64."""
+    logits = split.images.reshape(-1, 4) @ kernel
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return -np.log(probabilities[np.arange(len(logits)), split.labels]), probabilities
+
+
+def run(ops: ModuleType = jaxcnn, rate: float = 0.5, **options: Any) -> Any:
+    optimizer = optax.sgd(rate)
+    carry = start(MODEL, optimizer, seed=0)
+    return train(MODEL, ops, optimizer, carry, (DATA, TEST), seed=3, **options)
+
+
+@pytest.mark.parametrize(
+    ("ops", "batch_size"),  # the last batch is partial, whole, or the only one
+    [(jaxcnn, 4), (jaxcnn, 5), (jaxcnn, 100), (jaxcnn.reference, 4)],
+)
+def test_every_image_is_trained_on_and_counts_once(ops: ModuleType, batch_size: int) -> None:
+    carry = start(MODEL, optax.sgd(0.5), seed=0)
+    kernel, rng = flat(carry.params)["logits/kernel"].astype(float), np.random.default_rng(3)
+    seen = []
+    epochs = run(ops, epochs=2, batch_size=batch_size, on_step=lambda *a: seen.append(a[:2]))
+    for number, epoch in enumerate(epochs, 1):
+        total, right = 0.0, 0
+        for batch in batches(DATA, batch_size, rng):
+            loss, probabilities = losses(kernel, batch)
+            total += loss.sum()
+            right += (probabilities.argmax(1) == batch.labels).sum()
+            dlogits = (probabilities - np.eye(3)[batch.labels]) / len(batch.labels)
+            gradient = batch.images.reshape(-1, 4).T @ dlogits
+            kernel = kernel - 0.5 * gradient
+        test_loss, probabilities = losses(kernel, TEST)
+        assert epoch.metrics["epoch"] == number
+        assert epoch.metrics["train_loss"] == pytest.approx(total / 10, rel=1e-5)
+        assert epoch.metrics["train_accuracy"] == right / 10
+        assert epoch.metrics["test_loss"] == pytest.approx(test_loss.mean(), rel=1e-5)
+        assert epoch.metrics["test_accuracy"] == (probabilities.argmax(1) == TEST.labels).mean()
+        np.testing.assert_array_equal(epoch.predictions, probabilities.argmax(1))
+        np.testing.assert_allclose(epoch.params["logits/kernel"], kernel, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(epoch.gradients["logits/kernel"], gradient, rtol=1e-3, atol=1e-6)
+    ends = {4: [4, 8, 10], 5: [5, 10], 100: [10]}[batch_size]
+    assert seen == [(epoch, end) for epoch in (1, 2) for end in ends]
+
+
+def test_an_epoch_keeps_its_parameters_when_the_next_one_is_trained() -> None:
+    epochs = run(epochs=2, batch_size=4)
+    first = next(epochs)
+    before = first.params["logits/kernel"].copy()
+    second = next(epochs)
+    np.testing.assert_array_equal(first.params["logits/kernel"], before)
+    assert (second.params["logits/kernel"] != before).any()
+
+
+def test_a_loss_that_is_not_finite_stops_the_loop() -> None:
+    with pytest.raises(FloatingPointError, match="not finite in epoch 1"):
+        list(run(rate=np.inf, epochs=3, batch_size=4))

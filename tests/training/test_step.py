@@ -1,0 +1,124 @@
+"""One step of training, and the comparison of the two gradients before the first."""
+
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax import Array
+
+import jaxcnn
+from jaxcnn.training.step import (
+    flat,
+    gradient_errors,
+    make_test_step,
+    make_train_step,
+    new_epoch,
+    start,
+)
+
+RNG = np.random.default_rng(0)
+X, LABELS = RNG.normal(size=(6, 2, 2, 1)).astype(np.float32), RNG.integers(0, 3, 6)
+
+
+def init(key: Array) -> tuple[dict[str, Any], dict[str, Any]]:
+    kernel = jax.random.normal(key, (4, 3)) / 2
+    return {"logits": {"kernel": kernel, "bias": kernel[0]}}, {"steps": jnp.zeros(())}
+
+
+def apply(
+    params: dict[str, Any],
+    state: dict[str, Any],
+    x: Array,
+    *,
+    ops: ModuleType,
+    train: bool = False,
+    key: Array | None = None,
+) -> tuple[Array, dict[str, Any]]:
+    return ops.dense(ops.flatten(x), **params["logits"]), {"steps": state["steps"] + train}
+
+
+MODEL: Any = SimpleNamespace(init=init, apply=apply)  # one dense layer: compiled in no time
+
+
+def by_hand(params: dict[str, Any]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The losses and the gradients of their mean, in float64."""
+    x, p = X.reshape(6, 4).astype(float), {name: np.float64(v) for name, v in params.items()}
+    logits = x @ p["logits/kernel"] + p["logits/bias"]
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    dlogits = (probabilities - np.eye(3)[LABELS]) / 6
+    losses = -np.log(probabilities[np.arange(6), LABELS])
+    return losses, {"logits/bias": dlogits.sum(0), "logits/kernel": x.T @ dlogits}
+
+
+@pytest.mark.parametrize("ops", [jaxcnn, jaxcnn.reference])
+def test_a_step_is_the_parameters_minus_rate_times_gradient_to_the_last_bit(
+    ops: ModuleType,
+) -> None:
+    optimizer = optax.sgd(0.3)
+    carry = start(MODEL, optimizer, seed=0)
+    before = jax.tree.map(jnp.copy, carry.params)
+    losses, expected = by_hand(flat(before))
+    carry, gradients = make_train_step(MODEL, ops, optimizer)(carry, X, LABELS)
+    update = jax.jit(lambda w, g: jax.tree.map(lambda w, g: w - 0.3 * g, w, g))
+    for name, value in flat(update(before, gradients)).items():
+        np.testing.assert_array_equal(flat(carry.params)[name], value)
+        np.testing.assert_allclose(flat(gradients)[name], expected[name], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(carry.loss, losses.sum(), rtol=1e-5)
+
+
+def test_a_step_counts_what_it_sees_and_donates_its_carry() -> None:
+    optimizer = optax.sgd(0.3, momentum=0.9)
+    step = make_train_step(MODEL, jaxcnn, optimizer)
+    first = start(MODEL, optimizer, seed=0)
+    second, _ = step(first, X, LABELS)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.params))
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.optimizer_state))
+    params, seen, correct = flat(second.params), float(second.loss), int(second.correct)
+    losses, _ = by_hand(params)
+    third, _ = step(second, X, LABELS)
+    np.testing.assert_allclose(third.loss, seen + losses.sum(), rtol=1e-5)
+    logits = X.reshape(6, 4) @ params["logits/kernel"] + params["logits/bias"]
+    assert third.correct == correct + (logits.argmax(1) == LABELS).sum()
+    assert third.state["steps"] == 2
+    assert new_epoch(third).loss == new_epoch(third).correct == 0
+
+
+def test_the_test_step_gives_each_image_its_loss_and_class() -> None:
+    carry = start(MODEL, optax.sgd(0.3), seed=1)
+    params = flat(carry.params)
+    losses, predictions = make_test_step(MODEL, jaxcnn)(carry.params, carry.state, X, LABELS)
+    np.testing.assert_allclose(losses, by_hand(params)[0], rtol=1e-5)
+    logits = X.reshape(6, 4) @ params["logits/kernel"] + params["logits/bias"]
+    np.testing.assert_array_equal(predictions, logits.argmax(1))
+
+
+def test_another_seed_gives_other_parameters() -> None:
+    one, same, other = (
+        flat(start(MODEL, optax.sgd(0.3), seed).params)["logits/kernel"] for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).all()
+
+
+def test_gradient_errors_find_a_wrong_rule() -> None:
+    carry = start(MODEL, optax.sgd(0.3), seed=0)
+    errors = gradient_errors(MODEL, carry, X, LABELS)
+    assert list(errors) == ["logits/bias", "logits/kernel"]
+    assert max(errors.values()) < 1e-5
+
+    def wrong(params: Any, state: Any, x: Array, *, ops: ModuleType, **rest: Any) -> Any:
+        # The same values, but the hand-derived gradient of the bias is a hundredth too large.
+        logits = dict(params["logits"])
+        if ops is jaxcnn:
+            more = 0.01 * logits["bias"]
+            logits["bias"] += more - jax.lax.stop_gradient(more)
+        return apply({"logits": logits}, state, x, ops=ops, **rest)
+
+    model: Any = SimpleNamespace(apply=wrong)
+    errors = gradient_errors(model, carry, X, LABELS)
+    assert errors["logits/bias"] == pytest.approx(0.01, rel=1e-3)
+    assert errors["logits/kernel"] < 1e-5

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import AxisType, NamedSharding
 
 
 def match(cotangent: Array, primal: Array) -> Array | None:
@@ -32,6 +33,15 @@ def match(cotangent: Array, primal: Array) -> Array | None:
     if replicated:
         cotangent = lax.psum(cotangent, tuple(replicated))
     return cotangent.astype(primal.dtype)
+
+
+def sharding(primal: Array) -> NamedSharding | None:
+    """What a contraction over a sharded batch is to be told its result's sharding is: `primal`'s.
+
+    On a mesh with explicit axes it can't be guessed; elsewhere (None) the compiler chooses.
+    """
+    found = jax.typeof(primal).sharding
+    return found if AxisType.Explicit in found.mesh.axis_types else None
 
 
 def _varying(x: Array) -> frozenset[str]:

@@ -55,6 +55,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
 from jaxcnn import _check, _cotangent
@@ -188,7 +189,8 @@ def conv_bwd(
         x_wide, kernel_wide, dy = x.astype(wide), kernel.astype(wide), dy.astype(wide)
     else:
         x_wide, kernel_wide = x, kernel
-    dkernel = _kernel_grad(x_wide, dy, window, groups, precision)  # (2)
+    sharding = _cotangent.sharding(kernel)
+    dkernel = _kernel_grad(x_wide, dy, window, groups, precision, sharding)  # (2)
     dx = _input_grad(dy, kernel_wide, window, groups, precision)  # (3)
     return _cotangent.match(dx, x), _cotangent.match(dkernel, kernel), dbias
 
@@ -223,7 +225,14 @@ def _forward(
     )
 
 
-def _kernel_grad(x: Array, dy: Array, window: Window, groups: int, precision: Precision) -> Array:
+def _kernel_grad(
+    x: Array,
+    dy: Array,
+    window: Window,
+    groups: int,
+    precision: Precision,
+    sharding: NamedSharding | None = None,
+) -> Array:
     """(2): `dy` is the kernel, the batch is summed over, strides and dilation change places."""
     _, taps, strides, _, dilation, input_dilation = window
     if 0 in window.outputs:  # no window fits: a sum of nothing, which XLA takes for an error
@@ -238,6 +247,7 @@ def _kernel_grad(x: Array, dy: Array, window: Window, groups: int, precision: Pr
         layout=("C{}N", "I{}O", "{}NC"),
         batch_group_count=groups,
         precision=precision,
+        out_sharding=sharding,
     )
 
 

@@ -101,7 +101,7 @@ def conv_general_dilated(
         tuple(precision) if isinstance(precision, list) else precision,
         _check.dtype(function, preferred_element_type),
     )
-    return y if out_sharding is None else jax.sharding.reshard(y, out_sharding)
+    return y if out_sharding is None else jax.reshard(y, out_sharding)
 
 
 def conv_transpose(

@@ -125,7 +125,8 @@ def dense_bwd(residuals: Residuals, dy: Array) -> tuple[Array | None, Array | No
     x, kernel, bias = residuals
     batch = tuple(range(x.ndim - 1))
     dx = jnp.matmul(dy, kernel.T)
-    dkernel = jnp.tensordot(x, dy, (batch, batch))
+    rows = "abcdefgh"[: len(batch)]
+    dkernel = jnp.einsum(f"{rows}i,{rows}o->io", x, dy, out_sharding=_cotangent.sharding(kernel))
     dbias = None if bias is None else _cotangent.match(dy.sum(batch), bias)
     return _cotangent.match(dx, x), _cotangent.match(dkernel, kernel), dbias
 

@@ -1,6 +1,10 @@
 import jax
 import pytest
 
+# Most of the tests' time is compilation of what runs once. The scripts' tests, in processes of
+# their own, compile as a user does.
+jax.config.update("jax_disable_most_optimizations", True)
+
 
 @pytest.fixture(autouse=True)
 def float64():

@@ -1,0 +1,76 @@
+"""Run by test_transformations.py: LeNet-5's gradient over four forced host devices."""
+
+import os
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxcnn
+from jaxcnn import reference
+from jaxcnn.models import lenet5
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_disable_most_optimizations", True)
+
+
+def loss(params, images, labels, ops=jaxcnn):
+    logits, _ = lenet5.apply(params, {}, images, ops=ops)
+    return ops.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def problem(batch):
+    params, _ = jax.jit(partial(lenet5.init, dtype=jnp.float64))(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    return params, rng.normal(size=(batch, 28, 28, 1)), rng.integers(0, 10, batch)
+
+
+def assert_same(found, wanted):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-12), found, wanted
+    )
+
+
+def check_shard_map(check_vma):
+    """With the types checked, the cotangent of what is replicated is summed over the devices."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    specs = {"in_specs": (P(), P("data"), P("data")), "out_specs": P()}
+
+    @jax.jit
+    @partial(jax.shard_map, mesh=mesh, check_vma=check_vma, **specs)
+    def gradient(*args):
+        grads = jax.grad(loss)(*args)
+        if check_vma:
+            return jax.tree.map(lambda g: g / 4, grads)
+        return jax.lax.pmean(grads, "data")
+
+    args = problem(8)
+    assert_same(gradient(*args), jax.grad(partial(loss, ops=reference))(*args))
+
+
+def check_sharded_batch(batch, axis_type):
+    """The compiler, or the types of a mesh with explicit axes, divide the work."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(axis_type,))
+    params, images, labels = problem(batch)
+    with jax.set_mesh(mesh):
+        params = jax.device_put(params, NamedSharding(mesh, P()))
+        images = jax.device_put(images, NamedSharding(mesh, P("data")))
+        labels = jax.device_put(labels, NamedSharding(mesh, P("data")))
+        compiled = jax.jit(jax.grad(loss)).lower(params, images, labels).compile()
+        assert "all-gather" not in compiled.as_text()
+        found = compiled(params, images, labels)
+    assert_same(jax.device_get(found), jax.grad(partial(loss, ops=reference))(*problem(batch)))
+
+
+if __name__ == "__main__":
+    for check_vma in (True, False):
+        check_shard_map(check_vma)
+    for batch in (32, 24, 12):
+        check_sharded_batch(batch, AxisType.Auto)
+    check_sharded_batch(8, AxisType.Explicit)

@@ -171,3 +171,18 @@ def test_bad_arguments_name_function_argument_and_value(name, arguments, error, 
 def test_integers_are_refused():
     with pytest.raises(TypeError, match="max_pool: `x` must have a floating dtype, got int32"):
         jaxcnn.max_pool(jnp.ones((1, 4, 4, 1), jnp.int32), (2, 2))
+
+
+@pytest.mark.parametrize("name", ["max_pool", "min_pool"])
+def test_a_dilated_window_s_winner_takes_the_gradient(name):
+    """By a loop over the taps: autodiff has no gradient here."""
+    x = draw(0, (2, 7, 6, 3))
+    y, vjp = jax.vjp(lambda x: getattr(jaxcnn, name)(x, (2, 2), window_dilation=(2, 3)), x)
+    dy = draw(1, y.shape)
+    wanted = np.zeros(x.shape)
+    for n, i, j, c in np.ndindex(y.shape):
+        taps = [(n, i + 2 * row, j + 3 * column, c) for row in (0, 1) for column in (0, 1)]
+        winner = (max if name == "max_pool" else min)(taps, key=lambda tap: x[tap])
+        assert y[n, i, j, c] == x[winner]
+        wanted[winner] += dy[n, i, j, c]
+    assert_close(vjp(jnp.asarray(dy))[0], wanted)

@@ -1,9 +1,6 @@
 """Run by test_transformations.py: LeNet-5's gradient over four forced host devices."""
 
 import os
-
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
-
 from functools import partial
 
 import jax
@@ -15,9 +12,6 @@ from jax.sharding import PartitionSpec as P
 import jaxcnn
 from jaxcnn import reference
 from jaxcnn.models import lenet5
-
-jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_disable_most_optimizations", True)
 
 
 def loss(params, images, labels, ops=jaxcnn):
@@ -69,6 +63,9 @@ def check_sharded_batch(batch, axis_type):
 
 
 if __name__ == "__main__":
+    os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_disable_most_optimizations", True)
     for check_vma in (True, False):
         check_shard_map(check_vma)
     for batch in (32, 24, 12):

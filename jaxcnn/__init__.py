@@ -36,9 +36,11 @@ from jaxcnn.losses import (
     softmax_cross_entropy,
     softmax_cross_entropy_with_integer_labels,
 )
+from jaxcnn.normalization import batch_norm, batch_norm_inference, group_norm, layer_norm
 from jaxcnn.pooling import avg_pool, max_pool, min_pool
 from jaxcnn.probability_losses import binary_cross_entropy, categorical_cross_entropy
 from jaxcnn.regression_losses import huber_loss, l2_loss, squared_error
+from jaxcnn.regularization import dropout
 from jaxcnn.smooth_activations import (
     gelu,
     glu,
@@ -52,6 +54,8 @@ from jaxcnn.smooth_activations import (
 
 __all__ = [
     "avg_pool",
+    "batch_norm",
+    "batch_norm_inference",
     "binary_cross_entropy",
     "categorical_cross_entropy",
     "conv",
@@ -60,15 +64,18 @@ __all__ = [
     "conv_kernel_grad",
     "conv_transpose",
     "dense",
+    "dropout",
     "elu",
     "flatten",
     "gelu",
     "glu",
+    "group_norm",
     "hard_sigmoid",
     "hard_swish",
     "hard_tanh",
     "huber_loss",
     "l2_loss",
+    "layer_norm",
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",

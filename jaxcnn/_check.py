@@ -54,25 +54,27 @@ def boolean(function: str, **arrays: Array | None) -> None:
     _kind(function, jnp.bool_, "dtype bool", arrays)
 
 
-def _kind(function: str, kind: Any, wanted: str, arrays: dict[str, Array | None]) -> None:
-    for name, array in arrays.items():
-        if array is None:
-            continue
-        if not hasattr(array, "dtype"):
-            raise TypeError(f"{function}: `{name}` must be an array, got {type(array).__name__}")
-        if not jnp.issubdtype(array.dtype, kind):
-            raise TypeError(f"{function}: `{name}` must have {wanted}, got {array.dtype}")
-
-
 def same_dtype(function: str, **arrays: Array | None) -> None:
     """All have the first one's dtype, as lax asks: nothing is promoted in silence."""
-    for name, array in arrays.items():
-        if array is not None and not hasattr(array, "dtype"):
-            raise TypeError(f"{function}: `{name}` must be an array, got {type(array).__name__}")
-    given = {name: array.dtype for name, array in arrays.items() if array is not None}
+    given = _dtypes(function, arrays)
     if len(set(given.values())) > 1:
         found = ", ".join(f"`{name}` {dtype}" for name, dtype in given.items())
         raise TypeError(f"{function}: dtypes must be equal, got {found}")
+
+
+def _kind(function: str, kind: Any, wanted: str, arrays: dict[str, Array | None]) -> None:
+    for name, dtype in _dtypes(function, arrays).items():
+        if not jnp.issubdtype(dtype, kind):
+            raise TypeError(f"{function}: `{name}` must have {wanted}, got {dtype}")
+
+
+def _dtypes(function: str, arrays: dict[str, Array | None]) -> dict[str, np.dtype]:
+    """The dtypes of those that are not None, by name."""
+    given = {name: array for name, array in arrays.items() if array is not None}
+    for name, array in given.items():
+        if not hasattr(array, "dtype"):
+            raise TypeError(f"{function}: `{name}` must be an array, got {type(array).__name__}")
+    return {name: array.dtype for name, array in given.items()}
 
 
 def labels(function: str, labels: Any, **predictions: Array) -> Array:

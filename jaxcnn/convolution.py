@@ -254,7 +254,7 @@ def _kernel_grad(
 def _input_grad(
     dy: Array, kernel: Array, window: Window, groups: int, precision: Precision
 ) -> Array:
-    """(3): `dy` with zeros between is the image, the kernel is turned, the stride is 1."""
+    """(3): `dy` with zeros between is the image, the kernel is turned, x's dilation the stride."""
     _, taps, strides, _, dilation, input_dilation = window
     turned = jnp.flip(kernel, range(len(taps)))
     by_group = turned.reshape(*taps, kernel.shape[-2], groups, kernel.shape[-1] // groups)

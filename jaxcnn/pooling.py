@@ -9,8 +9,8 @@ Window o has a tap t for each of its elements, and with strides s and low pads p
 
     x_t[o] = x[s·o + t - p]                                                                    (1)
 
-(d·t in place of t where the window is dilated by d.)
-Reading is linear in x. The inner product of x_t with a cotangent v, rearranged by what it reads,
+(with d·t in place of t where the window is dilated by d). Reading is linear in x. The inner product
+of x_t with a cotangent v, rearranged by what it reads,
 
     sum_o v[o] · x[s·o + t - p] = sum_i x[i] · (sum_{o : s·o + t - p = i} v[o])
 

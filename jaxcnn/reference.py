@@ -14,8 +14,9 @@ This module imports no layer of `jaxcnn`, and no layer imports it.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -54,21 +55,26 @@ from optax import (
 
 __all__ = [
     "avg_pool",
+    "batch_norm",
+    "batch_norm_inference",
     "binary_cross_entropy",
     "categorical_cross_entropy",
     "conv",
     "conv_general_dilated",
     "conv_transpose",
     "dense",
+    "dropout",
     "elu",
     "flatten",
     "gelu",
     "glu",
+    "group_norm",
     "hard_sigmoid",
     "hard_swish",
     "hard_tanh",
     "huber_loss",
     "l2_loss",
+    "layer_norm",
     "leaky_relu",
     "log_sigmoid",
     "log_softmax",
@@ -180,6 +186,79 @@ def flatten(x: Array) -> Array:
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
+def batch_norm(
+    x: Array,
+    scale: Array | None,
+    bias: Array | None,
+    *,
+    epsilon: float = 1e-5,
+    axis_name: Hashable | Sequence[Hashable] | None = None,
+) -> tuple[Array, tuple[Array, Array]]:
+    """`(x - mean) / sqrt(var + epsilon) * scale + bias`; the moments over all axes but the last."""
+    wide, batch = _wide(x), tuple(range(x.ndim - 1))
+    mean = _over_devices(wide.mean(batch), axis_name)
+    var = _over_devices(jnp.square(wide - _row(mean, wide)).mean(batch), axis_name)
+    y = batch_norm_inference(wide, mean, var, scale, bias, epsilon=epsilon)
+    return y.astype(x.dtype), (mean, var)
+
+
+def batch_norm_inference(
+    x: Array,
+    mean: Array,
+    var: Array,
+    scale: Array | None,
+    bias: Array | None,
+    *,
+    epsilon: float = 1e-5,
+) -> Array:
+    """`(x - mean) / sqrt(var + epsilon) * scale + bias`, with moments that are given."""
+    wide = _wide(x)
+    factor = lax.rsqrt(_row(var, wide) + epsilon)
+    return _affine(wide - _row(mean, wide), factor, scale, bias).astype(x.dtype)
+
+
+def layer_norm(
+    x: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    axis: int | Sequence[int] = -1,
+    epsilon: float = 1e-6,
+) -> Array:
+    """`(x - mean) / sqrt(var + epsilon) * scale + bias`, the moments over `axis`."""
+    axes = axis if isinstance(axis, int) else tuple(axis)
+    wide = _wide(x)
+    centred = wide - wide.mean(axes, keepdims=True)
+    factor = lax.rsqrt(jnp.square(centred).mean(axes, keepdims=True) + epsilon)
+    return _affine(centred, factor, scale, bias).astype(x.dtype)
+
+
+def group_norm(
+    x: Array,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    num_groups: int,
+    epsilon: float = 1e-6,
+) -> Array:
+    """`layer_norm` of each image's groups of channels, then `scale` and `bias` per channel."""
+    groups = _wide(x).reshape(*x.shape[:-1], num_groups, x.shape[-1] // num_groups)
+    axes = (*range(1, x.ndim - 1), -1)
+    centred = groups - groups.mean(axes, keepdims=True)
+    factor = lax.rsqrt(jnp.square(centred).mean(axes, keepdims=True) + epsilon)
+    factor = jnp.broadcast_to(factor, (*factor.shape[:-1], groups.shape[-1]))
+    factor = factor.reshape(*factor.shape[:-2], x.shape[-1])
+    return _affine(centred.reshape(x.shape), factor, scale, bias).astype(x.dtype)
+
+
+def dropout(key: Array, x: Array, rate: float) -> Array:
+    """`x / (1 - rate)` where it is kept, with a probability of `1 - rate`, else 0."""
+    if rate in (0, 1):
+        return x if rate == 0 else jnp.zeros_like(x)
+    kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(kept, x / (1.0 - rate), 0)
+
+
 def binary_cross_entropy(probabilities: Array, labels: Array) -> Array:
     """`-(labels log p + (1 - labels) log(1 - p))`, elementwise."""
     labels = labels.astype(probabilities.dtype)
@@ -189,6 +268,24 @@ def binary_cross_entropy(probabilities: Array, labels: Array) -> Array:
 def categorical_cross_entropy(probabilities: Array, labels: Array) -> Array:
     """`-sum_c labels_c log p_c` over the last axis."""
     return -(labels.astype(probabilities.dtype) * _log(probabilities)).sum(-1)
+
+
+def _wide(x: Array) -> Array:
+    """`x` in float32 at least, in which the moments of half precision are taken."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _row(parameter: Array, x: Array) -> Array:
+    return parameter.astype(x.dtype).reshape((1,) * (x.ndim - 1) + parameter.shape)
+
+
+def _affine(x: Array, factor: Array, scale: Array | None, bias: Array | None) -> Array:
+    y = x * (factor if scale is None else factor * _row(scale, x))
+    return y if bias is None else y + _row(bias, x)
+
+
+def _over_devices(mean: Array, axis_name: Hashable | Sequence[Hashable] | None) -> Array:
+    return mean if axis_name is None else lax.pmean(mean, axis_name)
 
 
 def _log(p: Array) -> Array:

@@ -10,10 +10,21 @@ import test_convolution
 import test_linear
 import test_logits
 import test_losses
+import test_normalization
 import test_notes
 import test_pooling
+import test_regularization
 
-from jaxcnn import activations, convolution, linear, logits, losses, pooling
+from jaxcnn import (
+    activations,
+    convolution,
+    linear,
+    logits,
+    losses,
+    normalization,
+    pooling,
+    regularization,
+)
 
 
 @contextmanager
@@ -35,6 +46,17 @@ AVG_POOL = (pooling._avg_pool, pooling.avg_pool_fwd, pooling.avg_pool_bwd)
 RELU = (activations._relu, activations.relu_fwd, activations.relu_bwd)
 SOFTMAX = (logits._softmax, logits.softmax_fwd, logits.softmax_bwd)
 LOG_SOFTMAX = (logits._log_softmax, logits.log_softmax_fwd, logits.log_softmax_bwd)
+BATCH_NORM = (
+    normalization._batch_norm,
+    normalization.batch_norm_fwd,
+    normalization.batch_norm_bwd,
+)
+LAYER_NORM = (
+    normalization._layer_norm,
+    normalization.layer_norm_fwd,
+    normalization.layer_norm_bwd,
+)
+DROPOUT = (regularization._dropout, regularization.dropout_fwd, regularization.dropout_bwd)
 INTEGER = (
     losses._integer_cross_entropy,
     losses.softmax_cross_entropy_with_integer_labels_fwd,
@@ -85,6 +107,17 @@ def every_tie_takes_the_gradient():
         return (sum(pooling._write(jnp.where(mask, dy, 0), tap, window) for tap, mask in masks),)
 
     return MAX_POOL, fwd, bwd
+
+
+def moments_held_constant():
+    """Batch norm as if its moments were given: the error of a forgotten chain rule."""
+
+    def bwd(epsilon, residuals, cotangents):
+        _, _, r, scale, _ = residuals
+        _, dscale, dbias = normalization.batch_norm_bwd(epsilon, residuals, cotangents)
+        return cotangents[0] * scale * r, dscale, dbias
+
+    return BATCH_NORM, normalization.batch_norm_fwd, bwd
 
 
 def conv_loop():
@@ -173,6 +206,22 @@ BUGS = {
     "dense, dkernel: mean for a sum": (
         changed(DENSE, 1, lambda d: d / 5),
         dense_definition,
+    ),
+    "batch norm, dx: mean and variance held constant": (
+        moments_held_constant(),
+        test_normalization.test_batch_norm_has_the_jacobian_of_the_definition,
+    ),
+    "batch norm, dscale: mean for a sum": (
+        changed(BATCH_NORM, 1, lambda d: d / 6),
+        test_normalization.test_batch_norm_has_the_jacobian_of_the_definition,
+    ),
+    "layer norm, dbias: zero": (
+        changed(LAYER_NORM, 2, jnp.zeros_like),
+        lambda: test_normalization.test_layer_norm_is_flax_s(-1),
+    ),
+    "dropout: not scaled up": (
+        changed(DROPOUT, 1, halved),
+        test_regularization.test_the_definition,
     ),
     "relu: the kink passes the gradient": (
         (RELU, lambda x: (jax.nn.relu(x), x >= 0), activations.relu_bwd),

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import NoReturn
 
+MODELS = ["lenet5", "vgg", "resnet18", "resnet50", "mobilenet"]  # keys of jaxcnn.models.MODELS
+
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, without the usage."""

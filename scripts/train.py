@@ -17,14 +17,14 @@ import sys
 import time
 from pathlib import Path
 
-from arguments import Parser, integer, number
+from arguments import MODELS, Parser, integer, number
 
 
 def main() -> int:
     parser = Parser(__doc__)
     rate = number(lambda x: 0 < x < math.inf, "positive and finite")
     momentum = number(lambda x: 0 <= x < 1, "at least 0 and below 1")
-    parser.add_argument("--model", choices=["lenet5"], default="lenet5")
+    parser.add_argument("--model", choices=MODELS, default="lenet5")
     parser.add_argument("--gradients", choices=["manual", "autodiff"], default="manual")
     parser.add_argument("--epochs", type=integer(1), default=20, metavar="N")
     parser.add_argument("--batch-size", type=integer(1), default=32, metavar="N")

@@ -13,17 +13,18 @@ stand where the original has a scaled tanh and trained subsampling.
 from types import ModuleType
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.typing import DTypeLike
 
 import jaxcnn
+from jaxcnn.models.parts import with_bias
 
 Params = dict[str, dict[str, Array]]
 
 
 def init(
-    key: Array, *, num_classes: int = 10, channels: int = 1, dtype: Any = jnp.float32
+    key: Array, *, num_classes: int = 10, channels: int = 1, dtype: DTypeLike = jnp.float32
 ) -> tuple[Params, dict[str, Any]]:
     """Parameters (He-uniform kernels, zero biases) and an empty state.
 
@@ -48,11 +49,7 @@ def init(
         "dense2": (120, 84),
         "logits": (84, num_classes),
     }
-    he_uniform = jax.nn.initializers.he_uniform()
-    return {
-        name: {"kernel": he_uniform(key, shape, dtype), "bias": jnp.zeros(shape[-1:], dtype)}
-        for (name, shape), key in zip(shapes.items(), jax.random.split(key, 5), strict=True)
-    }, {}
+    return with_bias(key, shapes, dtype), {}
 
 
 def apply(

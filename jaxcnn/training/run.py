@@ -1,8 +1,8 @@
 """A whole run: checks the gradients, trains, and leaves metrics, parameters and pictures."""
 
-import importlib
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 import jaxcnn
+from jaxcnn.models import MODELS
 from jaxcnn.training import loop, pictures, progress, step
 from jaxcnn.training.data import Split, digits
 
@@ -34,15 +35,20 @@ def run(
     `out`, a directory, gets a line of `metrics.jsonl` after every epoch and the rest at the end,
     also when the end is an exception: Ctrl-C, or a loss that is not finite.
     """
-    module = importlib.import_module(f"jaxcnn.models.{model}")
+    module, size = MODELS[model]
     data = digits()
     steps = math.ceil(len(data[0].labels) / batch_size)
     optimizer = optax.sgd(schedule(learning_rate, steps, epochs), momentum=momentum or None)
-    carry = step.start(module, optimizer, seed)
+    init = partial(module.init, channels=data[0].images.shape[-1], **size)
+    carry = step.start(init, optimizer, seed)
     first = next(loop.batches(data[0], batch_size, np.random.default_rng(seed), SHIFT))
-    print("manual against autodiff, largest relative error of the first batch's gradients:")
-    for name, error in step.gradient_errors(module, carry, *first).items():
-        print(f"  {name:16} {error:.1e}", flush=True)
+    print(
+        "manual against autodiff, largest relative error of the first batch's gradients:",
+        flush=True,
+    )
+    errors = step.gradient_errors(module, carry, *first)
+    for name, error in errors.items():
+        print(f"  {name:{max(map(len, errors))}}  {error:.1e}", flush=True)
 
     done: list[loop.Epoch] = []
     try:

@@ -1,5 +1,6 @@
 """One step of training, compiled as one: forward, backward and the optimiser's update."""
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -26,12 +27,14 @@ class Carry(NamedTuple):
     correct: Array  # how many of them were classified right
 
 
-def start(model: ModuleType, optimizer: optax.GradientTransformation, seed: int) -> Carry:
-    """The carry before the first step."""
+def start(
+    init: Callable[[Array], tuple[Tree, Tree]],
+    optimizer: optax.GradientTransformation,
+    seed: int,
+) -> Carry:
+    """The carry before the first step, of the parameters and the state that `init` draws."""
     init_key, key = jax.random.split(jax.random.key(seed))
-    # It runs once: not worth six seconds of optimising the random numbers' code for a CPU.
-    init = jax.jit(model.init, compiler_options={"xla_backend_optimization_level": 0})
-    params, state = init(init_key)
+    params, state = jax.jit(init)(init_key)
     return Carry(params, state, optimizer.init(params), key, jnp.zeros(()), jnp.zeros((), int))
 
 

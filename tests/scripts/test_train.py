@@ -11,6 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from arguments import MODELS
+
+import jaxcnn.models
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 FILES = {"metrics.jsonl", "parameters.npz", "curves.png", "confusion.png", "filters.png"}
@@ -154,3 +157,7 @@ def test_a_missing_package_is_told_in_one_line(tmp_path: Path) -> None:
     assert line.endswith("is not installed: pip install 'jaxcnn[train]'")
     assert stdout == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_models_that_the_scripts_name_are_there() -> None:
+    assert set(MODELS) == set(jaxcnn.models.MODELS)

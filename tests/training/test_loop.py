@@ -41,7 +41,7 @@ def losses(kernel: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
 
 def run(ops: ModuleType = jaxcnn, rate: float = 0.5, **options: Any) -> Any:
     optimizer = optax.sgd(rate)
-    carry = start(MODEL, optimizer, seed=0)
+    carry = start(MODEL.init, optimizer, seed=0)
     return train(MODEL, ops, optimizer, carry, (DATA, TEST), seed=3, **options)
 
 
@@ -50,7 +50,7 @@ def run(ops: ModuleType = jaxcnn, rate: float = 0.5, **options: Any) -> Any:
     [(jaxcnn, 4), (jaxcnn, 5), (jaxcnn, 100), (jaxcnn.reference, 4)],
 )
 def test_every_image_is_trained_on_and_counts_once(ops: ModuleType, batch_size: int) -> None:
-    carry = start(MODEL, optax.sgd(0.5), seed=0)
+    carry = start(MODEL.init, optax.sgd(0.5), seed=0)
     kernel, rng = flat(carry.params)["logits/kernel"].astype(float), np.random.default_rng(3)
     seen = []
     epochs = run(ops, epochs=2, batch_size=batch_size, on_step=lambda *a: seen.append(a[:2]))

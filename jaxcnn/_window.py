@@ -65,7 +65,7 @@ class Window(NamedTuple):
         ((4, 4),)
         """
         return tuple(
-            (low := span(k, d) - 1 - lo, (n - 1) * e + span(k, d) - span(outputs, s) - low)
+            (low := span(k, d) - 1 - lo, span(n, e) - 1 + span(k, d) - span(outputs, s) - low)
             for n, k, s, (lo, _), d, e, outputs in zip(*self, self.outputs, strict=True)
         )
 

@@ -288,10 +288,14 @@ def _correlate(
     """
     spatial = "XYZUVW"[: len(strides)]
     lhs, rhs, out = (axes.format(spatial) for axes in layout)
-    # The zeros between are written out: XLA:CPU aborts the process on some `lhs_dilation`.
-    between = [(0, 0, distance - 1) for distance in input_dilation]
+    if set(input_dilation) - {1}:
+        # XLA:CPU aborts the process on some `lhs_dilation`. So the zeros between are written out,
+        # and the barrier keeps XLA from folding them into one.
+        between = [(0, 0, distance - 1) for distance in input_dilation]
+        x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *between, (0, 0, 0)])
+        x = lax.optimization_barrier(x)
     return lax.conv_general_dilated(
-        lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *between, (0, 0, 0)]),
+        x,
         kernel,
         window_strides=strides,
         padding=pads,

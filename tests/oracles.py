@@ -54,13 +54,50 @@ def conv_grads(x, kernel, dy, strides, pads, dilation):
     return dx, dkernel
 
 
-def max_pool(x, dy, taps, strides, pads):
+def general_conv(x, kernel, strides, pads, dilation, input_dilation, groups, batch_groups=1):
+    """`conv` of what is dilated, cut into groups of the channels or of the batch."""
+    parts = conv_parts(x, kernel, input_dilation, groups, batch_groups)
+    return np.concatenate([conv(*part, strides, pads, dilation) for part in parts], -1)
+
+
+def general_conv_grads(
+    x, kernel, dy, strides, pads, dilation, input_dilation, groups, batch_groups=1
+):
+    """Cotangents of x and kernel: those of the parts, without the zeros of the dilation."""
+    parts = conv_parts(x, kernel, input_dilation, groups, batch_groups)
+    cotangents = np.split(dy, len(parts), -1)
+    dxs, dkernels = zip(
+        *(
+            conv_grads(*part, part_dy, strides, pads, dilation)
+            for part, part_dy in zip(parts, cotangents, strict=True)
+        ),
+        strict=True,
+    )
+    dx = np.concatenate(dxs, 0 if batch_groups > 1 else -1)
+    return dx[(slice(None), *spread(input_dilation))], np.concatenate(dkernels, -1)
+
+
+def conv_parts(x, kernel, input_dilation, groups, batch_groups):
+    """x and kernel of each group, x with the zeros of its dilation."""
+    size = [(n - 1) * e + 1 for n, e in zip(x.shape[1:-1], input_dilation, strict=True)]
+    wide = np.zeros((len(x), *size, x.shape[-1]))
+    wide[(slice(None), *spread(input_dilation))] = x
+    axis = 0 if batch_groups > 1 else -1
+    number = groups * batch_groups
+    return list(zip(np.split(wide, number, axis), np.split(kernel, number, -1), strict=True))
+
+
+def spread(distances):
+    return [slice(None, None, distance) for distance in distances]
+
+
+def max_pool(x, dy, taps, strides, pads, dilation=None):
     """Output and input cotangent of x (N, *size, C); the first of equal maxima takes all."""
-    size, ones = x.shape[1:-1], (1,) * len(taps)
-    outputs = output_sizes(size, taps, strides, pads, ones)
+    size, dilation = x.shape[1:-1], dilation or (1,) * len(taps)
+    outputs = output_sizes(size, taps, strides, pads, dilation)
     y, dx = np.full((len(x), *outputs, x.shape[-1]), -np.inf), np.zeros(x.shape)
     winners = {}
-    for o, _, i in places(size, taps, strides, pads, ones):
+    for o, _, i in places(size, taps, strides, pads, dilation):
         for n, c in indices(len(x), x.shape[-1]):
             if (n, *o, c) not in winners or x[(n, *i, c)] > y[(n, *o, c)]:
                 y[(n, *o, c)] = x[(n, *i, c)]
@@ -70,11 +107,11 @@ def max_pool(x, dy, taps, strides, pads):
     return y, dx
 
 
-def avg_pool(x, dy, taps, strides, pads, count_include_pad):
+def avg_pool(x, dy, taps, strides, pads, count_include_pad, dilation=None):
     """Output and input cotangent of x (N, *size, C)."""
-    size, ones = x.shape[1:-1], (1,) * len(taps)
-    outputs = output_sizes(size, taps, strides, pads, ones)
-    met = list(places(size, taps, strides, pads, ones))
+    size, dilation = x.shape[1:-1], dilation or (1,) * len(taps)
+    outputs = output_sizes(size, taps, strides, pads, dilation)
+    met = list(places(size, taps, strides, pads, dilation))
     count = np.zeros(outputs)
     for o, _, _ in met:
         count[o] += 1

@@ -59,6 +59,8 @@ from jax.sharding import NamedSharding
 from jax.typing import DTypeLike
 
 from jaxcnn import _check, _cotangent
+from jaxcnn._cpu import choice
+from jaxcnn._taps import turned
 from jaxcnn._window import Pads, Sizes, Window
 
 Residuals = tuple[Array, Array, Array | None]
@@ -212,17 +214,23 @@ def _forward(
 ) -> Array:
     """(1), without the bias."""
     _, _, strides, pads, dilation, input_dilation = window
-    return _correlate(
-        x,
-        kernel,
-        strides,
-        pads,
-        input_dilation,
-        dilation,
-        feature_group_count=groups,
-        precision=precision,
-        preferred_element_type=dtype,
-    )
+
+    def as_convolution(x: Array, kernel: Array) -> Array:
+        return _correlate(
+            x,
+            kernel,
+            strides,
+            pads,
+            input_dilation,
+            dilation,
+            feature_group_count=groups,
+            precision=precision,
+            preferred_element_type=dtype,
+        )
+
+    if dtype is not None and dtype != x.dtype:
+        return as_convolution(x, kernel)
+    return choice.forward(x, kernel, window, groups, precision, as_convolution)
 
 
 def _kernel_grad(
@@ -237,38 +245,43 @@ def _kernel_grad(
     _, taps, strides, _, dilation, input_dilation = window
     if 0 in window.outputs:  # no window fits: a sum of nothing, which XLA takes for an error
         return jnp.zeros((*taps, x.shape[-1] // groups, dy.shape[-1]), x.dtype)
-    return _correlate(
-        x,
-        dy,
-        dilation,
-        window.kernel_grad_pads,
-        input_dilation,
-        strides,
-        layout=("C{}N", "I{}O", "{}NC"),
-        batch_group_count=groups,
-        precision=precision,
-        out_sharding=sharding,
-    )
+
+    def as_convolution(x: Array, dy: Array) -> Array:
+        return _correlate(
+            x,
+            dy,
+            dilation,
+            window.kernel_grad_pads,
+            input_dilation,
+            strides,
+            layout=("C{}N", "I{}O", "{}NC"),
+            batch_group_count=groups,
+            precision=precision,
+            out_sharding=sharding,
+        )
+
+    return choice.kernel_grad(x, dy, window, groups, precision, as_convolution)
 
 
 def _input_grad(
     dy: Array, kernel: Array, window: Window, groups: int, precision: Precision
 ) -> Array:
     """(3): `dy` with zeros between is the image, the kernel is turned, x's dilation the stride."""
-    _, taps, strides, _, dilation, input_dilation = window
-    turned = jnp.flip(kernel, range(len(taps)))
-    by_group = turned.reshape(*taps, kernel.shape[-2], groups, kernel.shape[-1] // groups)
-    turned = jnp.moveaxis(by_group, -1, -3).swapaxes(-2, -1)  # taps, O / groups, groups, C / groups
-    return _correlate(
-        dy,
-        turned.reshape(*taps, kernel.shape[-1] // groups, groups * kernel.shape[-2]),
-        input_dilation,
-        window.input_grad_pads,
-        strides,
-        dilation,
-        feature_group_count=groups,
-        precision=precision,
-    )
+    _, _, strides, _, dilation, input_dilation = window
+
+    def as_convolution(dy: Array, kernel: Array) -> Array:
+        return _correlate(
+            dy,
+            turned(kernel, groups),
+            input_dilation,
+            window.input_grad_pads,
+            strides,
+            dilation,
+            feature_group_count=groups,
+            precision=precision,
+        )
+
+    return choice.input_grad(dy, kernel, window, groups, precision, as_convolution)
 
 
 def _correlate(
@@ -288,21 +301,29 @@ def _correlate(
     """
     spatial = "XYZUVW"[: len(strides)]
     lhs, rhs, out = (axes.format(spatial) for axes in layout)
-    if set(input_dilation) - {1}:
-        # XLA:CPU aborts the process on some `lhs_dilation`. So the zeros between are written out,
-        # and the barrier keeps XLA from folding them into one.
+
+    def convolved(x: Array, kernel: Array, dilation: Sizes | None = input_dilation) -> Array:
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=strides,
+            padding=pads,
+            lhs_dilation=dilation,
+            rhs_dilation=kernel_dilation,
+            dimension_numbers=(lhs, rhs, out),
+            **settings,
+        )
+
+    def zeros_written_out(x: Array, kernel: Array) -> Array:
         between = [(0, 0, distance - 1) for distance in input_dilation]
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *between, (0, 0, 0)])
-        x = lax.optimization_barrier(x)
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        window_strides=strides,
-        padding=pads,
-        rhs_dilation=kernel_dilation,
-        dimension_numbers=(lhs, rhs, out),
-        **settings,
-    )
+        return convolved(lax.optimization_barrier(x), kernel, None)
+
+    if set(input_dilation) <= {1}:
+        return convolved(x, kernel)
+    # XLA:CPU aborts the process on some `lhs_dilation`; and, without the barrier, folds the zeros
+    # back into one.
+    return lax.platform_dependent(x, kernel, cpu=zeros_written_out, default=convolved)
 
 
 # The backward pass in parts, each of use alone ---------------------------------------------------

@@ -51,7 +51,9 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from jaxcnn import _check
-from jaxcnn._window import Pads, Sizes, Window, span
+from jaxcnn._cpu import choice
+from jaxcnn._taps import gather, pad, read
+from jaxcnn._window import Pads, Sizes, Window
 
 
 def max_pool(
@@ -159,6 +161,9 @@ def avg_pool(
     return _jitted_avg_pool(x, window, bool(count_include_pad))
 
 
+NO_WINNER = -2  # where there is no window; and no tap is -1
+
+
 # The rules ---------------------------------------------------------------------------------------
 
 
@@ -169,23 +174,30 @@ def _max_pool(x: Array, window: Window) -> Array:
 
 def max_pool_fwd(x: Array, window: Window) -> tuple[Array, Array]:
     """`y` by (4), and as the residual each window's winner: the number of its tap."""
-    padded = _pad(x, window.pads, -jnp.inf)
-    y = jnp.full_like(_read(padded, (0,) * len(window.taps), window), -jnp.inf)
-    winner = jnp.asarray(window.first_inside()[..., None], _smallest_integer(window))
-    for tap, offset in enumerate(window.offsets()):
-        x_t = _read(padded, offset, window)  # (1)
-        wins = (x_t > y) | (jnp.isnan(x_t) & ~jnp.isnan(y))
-        y = jnp.where(wins, x_t, y)
-        winner = jnp.where(wins, jnp.array(tap, winner.dtype), winner)
-    return y, winner
+
+    def by_taps(x: Array) -> tuple[Array, Array]:
+        padded = lax.optimization_barrier(pad(x, window.pads, -jnp.inf))
+        first, *others = window.offsets()
+        y = read(padded, first, window)  # (1)
+        inside = jnp.asarray(window.first_inside()[..., None], _smallest_integer(window))
+        winner = jnp.zeros_like(y, inside.dtype) + inside
+        for tap, offset in enumerate(others, 1):
+            x_t = read(padded, offset, window)  # (1)
+            wins = ~(x_t <= y) & ~jnp.isnan(y)  # larger, or the first NaN
+            y = jnp.where(wins, x_t, y)
+            winner = jnp.where(wins, jnp.array(tap, winner.dtype), winner)
+        return y, winner
+
+    return choice.images_by_parts(by_taps, x, window)
 
 
 def max_pool_bwd(window: Window, winner: Array, dy: Array) -> tuple[Array]:
     """`(dx,)` by (4), from the winners and the output's cotangent."""
-    zero = jnp.zeros((), dy.dtype)
-    taps = enumerate(window.offsets())
-    parts = (_write(jnp.where(winner == tap, dy, zero), offset, window) for tap, offset in taps)
-    return (sum(parts, start=zero),)
+
+    def written(tap: np.ndarray, winner: Array, dy: Array) -> Array:
+        return jnp.where(winner == tap.astype(winner.dtype), dy, jnp.zeros((), dy.dtype))
+
+    return (gather(window, (winner, dy), (NO_WINNER, 0), written),)
 
 
 _max_pool.defvjp(max_pool_fwd, max_pool_bwd)
@@ -204,59 +216,25 @@ def avg_pool_fwd(x: Array, window: Window, count_include_pad: bool) -> tuple[Arr
 
 
 def avg_pool_bwd(window: Window, count_include_pad: bool, _: None, dy: Array) -> tuple[Array]:
-    """`(dx,)` by (3), from the output's cotangent.
-
-    The windows that hold one element of `x` are neighbours: so the sum of adjoints is itself a sum
-    over windows, of the cotangent with `strides - 1` zeros between its elements.
-    """
+    """`(dx,)` by (3), from the output's cotangent."""
     count = _count(window, count_include_pad, dy.dtype)
     shares = jnp.where(count > 0, dy / jnp.maximum(count, 1), jnp.zeros((), dy.dtype))
-    spread = _pad(shares, ((0, 0),) * len(window.taps), 0, between=window.strides)
-    return (_sum_windows(spread, window, window.input_dilation, window.input_grad_pads),)
+
+    def written(tap: np.ndarray, shares: Array) -> Array:
+        return jnp.where(tap >= 0, shares, jnp.zeros((), shares.dtype))
+
+    return (gather(window, (shares,), (0,), written),)
 
 
 _avg_pool.defvjp(avg_pool_fwd, avg_pool_bwd)
 _jitted_avg_pool = jax.jit(_avg_pool, static_argnums=(1, 2))
 
 
-# Reading and writing by taps ---------------------------------------------------------------------
-
-
-def _read(padded: Array, offset: Sizes, window: Window) -> Array:
-    """(1): what one tap reads of the padded images, for every window."""
-    batch = (0,) * (padded.ndim - len(offset) - 1)
-    size = padded.shape[len(batch) : -1]
-    start = tuple(map(min, offset, size))  # no window fits: read nothing, from inside
-    limit = tuple(map(lambda at, o, s: at + span(o, s), start, window.outputs, window.strides))
-    return lax.slice(
-        padded,
-        (*batch, *start, 0),
-        (*padded.shape[: len(batch)], *limit, padded.shape[-1]),
-        (*(1 for _ in batch), *window.strides, 1),
-    )
-
-
-def _write(v: Array, offset: Sizes, window: Window) -> Array:
-    """(2): the adjoint of `_read` and the padding, in images of `window.size`."""
-    lows = tuple(at - lo for at, (lo, _) in zip(offset, window.pads, strict=True))
-    ends = map(span, window.outputs, window.strides)
-    highs = (n - low - end for n, low, end in zip(window.size, lows, ends, strict=True))
-    return _pad(v, tuple(zip(lows, highs, strict=True)), 0, between=window.strides)
-
-
-def _pad(x: Array, pads: Pads, value: float, between: Sizes | None = None) -> Array:
-    """Spatial axes padded with `value`, and spread to one element every `between`."""
-    steps = between or (1,) * len(pads)
-    spatial = [(lo, hi, step - 1) for (lo, hi), step in zip(pads, steps, strict=True)]
-    batch = [(0, 0, 0)] * (x.ndim - len(pads) - 1)
-    return lax.pad(x, jnp.array(value, x.dtype), [*batch, *spatial, (0, 0, 0)])
-
-
 def _sum_windows(x: Array, window: Window, strides: Sizes, pads: Pads) -> Array:
     """The sum of the elements of each window, which moves by `strides` over the padded images."""
     batch = (1,) * (x.ndim - len(strides) - 1)
     return lax.reduce_window(
-        _pad(x, pads, 0),
+        pad(x, pads, 0),
         np.zeros((), x.dtype),
         lax.add,
         (*batch, *window.taps, 1),

@@ -16,6 +16,7 @@ import test_pooling
 import test_regularization
 
 from jaxcnn import (
+    _taps,
     activations,
     convolution,
     linear,
@@ -101,10 +102,13 @@ def every_tie_takes_the_gradient():
 
     def bwd(window, residuals, dy):
         x, y = residuals
-        padded = pooling._pad(x, window.pads, -jnp.inf)
-        taps = window.offsets()
-        masks = ((tap, pooling._read(padded, tap, window) == y) for tap in taps)
-        return (sum(pooling._write(jnp.where(mask, dy, 0), tap, window) for tap, mask in masks),)
+        padded = _taps.pad(x, window.pads, -jnp.inf)
+        masks = [_taps.read(padded, tap, window) == y for tap in window.offsets()]
+
+        def written(tap, dy, *masks):
+            return sum(jnp.where((tap == t) & mask, dy, 0) for t, mask in enumerate(masks))
+
+        return (_taps.gather(window, (dy, *masks), (0,) * (1 + len(masks)), written),)
 
     return MAX_POOL, fwd, bwd
 

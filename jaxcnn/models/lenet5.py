@@ -38,6 +38,7 @@ def init(
         `params`, a dict of a `kernel` and a `bias` for each layer, and `state`, empty: no layer
         of LeNet-5 keeps statistics.
 
+    >>> import jax
     >>> params, state = init(jax.random.key(0))
     >>> sum(leaf.size for leaf in jax.tree.leaves(params))
     61706
@@ -73,6 +74,7 @@ def apply(
     Returns:
         `logits`, `(N, num_classes)`, and `state` as it came.
 
+    >>> import jax
     >>> params, state = init(jax.random.key(0))
     >>> logits, state = apply(params, state, jnp.zeros((2, 28, 28, 1)))
     >>> logits.shape

@@ -52,6 +52,7 @@ def init(
         `params`: under `stages` a list a stage, with a `kernel` and a `bias` for each convolution,
         and the same for `dense` and `logits`. `state`, empty: VGG keeps no statistics.
 
+    >>> import jax
     >>> params, state = init(jax.random.key(0))
     >>> params["stages"][2][1]["kernel"].shape
     (3, 3, 256, 256)
@@ -89,6 +90,7 @@ def apply(
     Returns:
         `logits`, `(N, num_classes)`, and `state` as it came.
 
+    >>> import jax
     >>> params, state = init(jax.random.key(0), stages=((4, 4), (8,)), units=8)
     >>> logits, state = apply(params, state, jnp.zeros((2, 8, 8, 3)))
     >>> logits.shape

@@ -1,0 +1,211 @@
+"""Which evaluation a convolution gets on a CPU, by what is static: shapes, dtype and geometry.
+
+    forward, kernel_grad, input_grad    (1), (2) and (3) of `convolution.py`
+
+Each takes `otherwise`, the same sum as one convolution of XLA's: for all other platforms, and for
+what is not better evaluated here. What is better was measured, by `scripts/benchmark.py layers`,
+on two cores with AVX2, in float32, as the time of `otherwise` over that of the evaluation:
+
+    evaluation    where                              forward      kernel       input's gradient
+    depthwise     a group for each channel           10 to 32     8 to 140     20 to 90
+    winograd      2x2 to 5x5 taps, no strides,       1.2 to 2.9   2.9 to 21    1.2 to 3.0
+                  16 channels and more
+    patches       1x1                                0.9 to 1.5   10 to 22     1.1 to 2.7
+                  strides, 16 channels and more      1.0 to 1.7   2.3          2.2
+                  fewer than 16 features             3 to 7       1.1 to 1.8   1.5
+                  all else                           0.5 to 1.0   0.9 to 2.5   0.5 to 1.0
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.sharding import AxisType
+
+from jaxcnn._cpu import cuts, depthwise, patches, winograd
+from jaxcnn._cpu.parts import images_in_cache, map_parts
+from jaxcnn._taps import turned
+from jaxcnn._window import Window
+
+Sum = Callable[[Array, Array], Array]
+FEW = 16  # channels that do not fill the registers
+
+
+class Problem(NamedTuple):
+    """A convolution from `channels` to `features`."""
+
+    channels: int
+    features: int
+    window: Window
+    groups: int
+    exact: bool  # as exact as the sum: not by Winograd's way
+
+    @property
+    def adjoint(self) -> "Problem":
+        """The one whose forward pass is the input's gradient of this, and the reverse."""
+        window = self.window
+        mirrored = Window(
+            window.outputs,
+            window.taps,
+            window.input_dilation,
+            window.input_grad_pads,
+            window.dilation,
+            window.strides,
+        )
+        return self._replace(channels=self.features, features=self.channels, window=mirrored)
+
+
+def forward(
+    x: Array, kernel: Array, window: Window, groups: int, precision: Any, otherwise: Sum
+) -> Array:
+    """`y` of `x` and the kernel."""
+    problem = Problem(x.shape[-1], kernel.shape[-1], window, groups, _exact(x, precision))
+    return _evaluated(_forward, problem, x, kernel, otherwise)
+
+
+def kernel_grad(
+    x: Array, dy: Array, window: Window, groups: int, precision: Any, otherwise: Sum
+) -> Array:
+    """`dkernel` of `x` and `dy`."""
+    problem = Problem(x.shape[-1], dy.shape[-1], window, groups, _exact(x, precision))
+    return _evaluated(_kernel_grad, problem, x, dy, otherwise)
+
+
+def input_grad(
+    dy: Array, kernel: Array, window: Window, groups: int, precision: Any, otherwise: Sum
+) -> Array:
+    """`dx` of `dy` and the kernel."""
+    channels = kernel.shape[-2] * groups
+    problem = Problem(channels, dy.shape[-1], window, groups, _exact(dy, precision))
+    return _evaluated(_input_grad, problem, dy, kernel, otherwise)
+
+
+def images_by_parts(f: Callable[[Array], Any], x: Array, window: Window) -> Any:
+    """`f(x)` of images, which are padded there: on a CPU by parts that fit the cache."""
+    padded = set(window.pads) != {(0, 0)}
+    if not padded or x.ndim <= len(window.size) + 1 or not _evaluable(x):
+        return f(x)
+    return lax.platform_dependent(x, cpu=lambda x: map_parts(f, images_in_cache(x), x), default=f)
+
+
+# The choice --------------------------------------------------------------------------------------
+
+
+def _forward(problem: Problem) -> Sum | None:
+    channels, features, window, groups, _ = problem
+    if max(window.input_dilation) > 1:
+        evaluate = _input_grad(problem.adjoint)
+        return evaluate and (lambda x, kernel: evaluate(x, turned(kernel, groups)))
+    if channels == features == groups > 1:
+        return partial(depthwise.forward, window=window)
+    if _suits_winograd(problem):
+        return partial(winograd.forward, window=window)
+    if cut := _cut_for_winograd(problem):
+        inner = partial(winograd.forward, window=cut.window)
+        return lambda x, kernel: cut.joined_output(inner(cut.image(x), cut.kernel(kernel)))
+    strided = max(window.strides) > 1 and channels >= FEW
+    if groups > 1 or max(window.taps) == 1 or strided or features < FEW:
+        return partial(patches.forward, window=window, groups=groups)
+    return None
+
+
+def _kernel_grad(problem: Problem) -> Sum | None:
+    channels, features, window, groups, _ = problem
+    if max(window.input_dilation) > 1:
+        evaluate = _kernel_grad(problem.adjoint)
+        return evaluate and (lambda x, dy: turned(evaluate(dy, x), groups))
+    if channels == features == groups > 1:
+        return partial(depthwise.kernel_grad, window=window)
+    if _suits_winograd(problem):
+        return partial(winograd.kernel_grad, window=window)
+    if cut := _cut_for_winograd(problem):
+        inner = partial(winograd.kernel_grad, window=cut.window)
+        return lambda x, dy: cut.kernel_grad(inner(cut.image(x), cut.output(dy)))
+    return partial(patches.kernel_grad, window=window, groups=groups)
+
+
+def _input_grad(problem: Problem) -> Sum | None:
+    channels, features, window, groups, _ = problem
+    if max(window.strides) == 1:
+        evaluate = _forward(problem.adjoint)
+        return evaluate and (lambda dy, kernel: evaluate(dy, turned(kernel, groups)))
+    if channels == features == groups > 1:
+        return partial(depthwise.input_grad, window=window)
+    cut = _cut_for_winograd(problem)
+    if cut or (channels < FEW and groups == 1):
+        cut = cut or cuts.by_strides(window)
+        if inner := _input_grad(_by_cut(problem, cut)):
+            return lambda dy, kernel: cut.image_grad(inner(cut.output(dy), cut.kernel(kernel)))
+    return partial(patches.input_grad, window=window, groups=groups)
+
+
+def _cut_for_winograd(problem: Problem) -> cuts.Cut | None:
+    """The same convolution as one that Winograd's way suits."""
+    window = problem.window
+    if problem.groups > 1 or len(window.size) != 2:
+        return None
+    if max(window.strides) > 1:
+        cut = cuts.by_strides(window)
+    elif max(window.dilation) > 1:
+        cut = cuts.by_dilation(window)
+    else:
+        return None
+    more = math.prod((*cut.window.taps, *window.strides)) / math.prod(window.taps)  # zeros
+    return cut if _suits_winograd(_by_cut(problem, cut), more) else None
+
+
+def _by_cut(problem: Problem, cut: cuts.Cut) -> Problem:
+    channels = problem.channels * math.prod(problem.window.strides)
+    return problem._replace(channels=channels, window=cut.window)
+
+
+def _suits_winograd(problem: Problem, more: float = 1) -> bool:
+    channels, features, window, groups, exact = problem
+    return (
+        not exact
+        and groups == 1
+        and len(window.taps) == 2
+        and all(2 <= taps <= 5 for taps in window.taps)
+        and window.strides == window.dilation == (1, 1)
+        and min(channels, features) >= 12
+        and max(channels, features) >= FEW
+        and winograd.saving(window) >= 1.5 * more
+    )
+
+
+# Where there is one ------------------------------------------------------------------------------
+
+
+def _evaluated(
+    choose: Callable[[Problem], Sum | None], problem: Problem, a: Array, b: Array, otherwise: Sum
+) -> Array:
+    window = problem.window
+    wide = a.dtype in (jnp.float32, jnp.float64)
+    empty = not window.size or 0 in (*window.size, *window.outputs)
+    if not wide or empty or not _evaluable(a, b):
+        return otherwise(a, b)
+    if max(window.strides) > 1 and max(window.input_dilation) > 1:
+        return otherwise(a, b)
+    chosen = choose(problem)
+    if chosen is None:
+        return otherwise(a, b)
+    return lax.platform_dependent(a, b, cpu=chosen, default=otherwise)
+
+
+def _evaluable(*arrays: Array) -> bool:
+    """Shapes are known, nothing is empty, and no sharding is asked for."""
+    static = all(isinstance(n, int) and n > 0 for x in arrays for n in x.shape)
+    return static and not any(
+        AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types for x in arrays
+    )
+
+
+def _exact(x: Array, precision: Any) -> bool:
+    """Winograd's way is for float32, where no precision is asked for."""
+    default: Any = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    asked = default if precision is None else precision
+    return x.dtype != jnp.float32 or asked not in (None, "default", lax.Precision.DEFAULT)

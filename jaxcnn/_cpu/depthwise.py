@@ -1,0 +1,60 @@
+"""Depthwise convolution: shift, multiply, add.
+
+Each channel meets its own taps alone, so that there is no matrix to multiply. XLA:CPU runs a naive
+loop over every output. Here each tap is one product of two arrays, and XLA makes a single loop of
+them all, over channels, which are next to each other and fill the vector registers.
+"""
+
+import functools
+import operator
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxcnn._cpu.parts import images_in_cache, images_per_part, map_parts, sum_parts
+from jaxcnn._taps import gather, pad, read
+from jaxcnn._window import Window
+
+
+def forward(x: Array, kernel: Array, window: Window) -> Array:
+    """`y[o] = sum_t x_t[o] kernel[t]`."""
+    by_tap = kernel.reshape(-1, kernel.shape[-1])
+
+    def part(x: Array) -> Array:
+        # The barrier: or else each of the products would ask for every element if it is padding.
+        padded = lax.optimization_barrier(pad(x, window.pads, 0))
+        terms = (
+            read(padded, offset, window) * taps
+            for offset, taps in zip(window.offsets(), by_tap, strict=True)
+        )
+        return functools.reduce(operator.add, terms)
+
+    return map_parts(part, images_in_cache(x), x)
+
+
+def input_grad(dy: Array, kernel: Array, window: Window) -> Array:
+    """`dx = sum_t adjoint_t(dy kernel[t])`, gathered."""
+    by_tap = kernel.reshape(-1, kernel.shape[-1])
+
+    def written(tap: np.ndarray, dy: Array) -> Array:
+        tap = tap[..., 0]  # its last axis is for channels, which come with the kernel
+        return dy * jnp.where((tap >= 0)[..., None], by_tap[np.maximum(tap, 0)], 0)
+
+    return gather(window, (dy,), (0,), written)
+
+
+def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
+    """`dkernel[t] = sum_{n,o} x_t[n,o] dy[n,o]`, summed over images first, and last over o.
+
+    A sum over images is again a loop over products; one over positions, which XLA does not
+    vectorise, is left for the end.
+    """
+
+    def part(x: Array, dy: Array) -> list[Array]:
+        padded = pad(x, window.pads, 0)
+        return [read(padded, offset, window) * dy for offset in window.offsets()]
+
+    by_tap = sum_parts(part, images_per_part(len(x), 1), x, dy)
+    sums = [products.sum(range(products.ndim - 1)) for products in by_tap]
+    return jnp.stack(sums).reshape(*window.taps, 1, x.shape[-1])

@@ -1,0 +1,103 @@
+"""A batch in parts that fit the cache.
+
+What is worked out for one part (patches, transforms) is consumed before it leaves the cache, and no
+more than one part's is in memory at a time.
+
+A part is not a run of images but every n-th one: image j of each of `images` runs. A batch that is
+sharded over devices is cut along the runs' axis, so that each device holds a share of every part,
+and the loop moves no image between them.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+Tree = Any  # an array, or several
+CACHE = 2**18  # elements: 1 MiB in float32
+
+
+def images_per_part(batch: int, wanted: int) -> int:
+    """How many images a part has: about `wanted`, a number that divides the batch if one is near.
+
+    Always a multiple of the number of devices, over which a batch may be sharded.
+
+    >>> images_per_part(128, 6), images_per_part(100, 6), images_per_part(127, 6)
+    (4, 5, 6)
+    """
+    devices = jax.device_count()
+    if batch % devices:
+        devices = 1
+    wanted = max(wanted // devices, 1) * devices
+    if batch <= wanted:
+        return batch
+    best = max(n for n in range(devices, wanted + 1, devices) if batch % n == 0)
+    return best if 2 * best >= wanted else wanted
+
+
+def images_in_cache(x: Array) -> int:
+    """So many images of `x` that a padded copy of them fits the cache."""
+    return images_per_part(len(x), max(CACHE // math.prod(x.shape[1:]), 1))
+
+
+def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
+    """`f(*arrays)`, by parts of so many images; all arrays and results have the batch first."""
+    batch = arrays[0].shape[0]
+    parts, at = _cut(images, arrays)
+    if parts == 1:
+        return f(*arrays)
+    whole = jax.tree.map(
+        lambda shape: _zeros((images, parts, *shape.shape[1:]), shape.dtype, arrays),
+        jax.eval_shape(f, *at(0)),
+    )
+
+    def body(whole: Tree, number: Array) -> tuple[Tree, None]:
+        def write(whole: Array, part: Array) -> Array:
+            return lax.dynamic_update_index_in_dim(whole, part, number, 1)
+
+        return jax.tree.map(write, whole, f(*at(number))), None
+
+    whole, _ = lax.scan(body, whole, jnp.arange(parts))
+    return jax.tree.map(lambda x: x.reshape(images * parts, *x.shape[2:])[:batch], whole)
+
+
+def sum_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
+    """`f(*arrays)`, which sums over the batch, as the sum over parts of so many images."""
+    parts, at = _cut(images, arrays)
+    if parts == 1:
+        return f(*arrays)
+    zeros = jax.tree.map(
+        lambda shape: _zeros(shape.shape, shape.dtype, arrays), jax.eval_shape(f, *at(0))
+    )
+
+    def body(total: Tree, number: Array) -> tuple[Tree, None]:
+        return jax.tree.map(jnp.add, total, f(*at(number))), None
+
+    return lax.scan(body, zeros, jnp.arange(parts))[0]
+
+
+def _cut(
+    images: int, arrays: tuple[Array, ...]
+) -> tuple[int, Callable[[int | Array], list[Array]]]:
+    """The number of parts, and what gives one of them. The last may be filled up with zeros."""
+    batch = arrays[0].shape[0]
+    parts = -(-batch // images)
+    more = (0, images * parts - batch, 0)
+    whole = (
+        lax.pad(x, jnp.zeros((), x.dtype), [more, *[(0, 0, 0)] * (x.ndim - 1)]) for x in arrays
+    )
+    cut = [x.reshape(images, parts, *x.shape[1:]) for x in whole]
+    return parts, lambda number: [
+        lax.dynamic_index_in_dim(x, number, 1, keepdims=False) for x in cut
+    ]
+
+
+def _zeros(shape: tuple[int, ...], dtype: jnp.dtype, like: tuple[Array, ...]) -> Array:
+    """Zeros that vary over as many devices as the arrays do, as a loop's carry has to."""
+    zero = jnp.zeros((), dtype)
+    for x in like:
+        zero = jnp.where(False, x[(0,) * x.ndim].astype(dtype), zero)
+    return jnp.broadcast_to(zero, shape)

@@ -1,0 +1,219 @@
+"""Convolution as matrix multiplication: what a window meets is a row, the kernel is a matrix.
+
+    row (n,o), column (t,c)    x[n, s·o + d·t - p, c]
+
+    forward        y = rows · matrix
+    kernel         dmatrix = rowsᵀ · dy
+    input          rows of dy (by the windows that hold an element), times the kernel's transpose
+
+The rows of a whole batch would be as many times as large as the images as the kernel has taps. They
+are made and consumed by parts of the batch that fit the cache. XLA:CPU evaluates a kernel's
+gradient by a loop that is not blocked for the cache at all; and for an image's by strides it
+multiplies the zeros between the elements of dy, which here are not there: elements of x with one
+remainder by the strides meet the same taps (`_taps.py`, (2)), and remainders whose taps read the
+same windows are one multiplication.
+
+Where there are few channels out, a matrix of so few columns would not fill the registers. So a row
+is what `block` windows, next to each other along the last axis, meet together, and the matrix has a
+column for each of them: the kernel, moved down by a stride from one to the next, with zeros around
+it. The zeros cost less than the rows, fewer by as much, save.
+
+Source: Chellapilla et al., "High performance convolutional neural networks for document
+processing", 2006, for the rows.
+"""
+
+import itertools
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxcnn._cpu.parts import images_per_part, map_parts, sum_parts
+from jaxcnn._taps import merge, pad, read, take, writers
+from jaxcnn._window import Window, span
+
+PART = 2**20  # elements of the rows of one part: 4 MiB in float32
+LEAST = 256  # rows in a part: for fewer, reading the matrix takes longer than multiplying by it
+COLUMNS = 32  # that fill the registers
+BLOCK = 4  # windows at most
+
+
+def forward(x: Array, kernel: Array, window: Window, groups: int = 1) -> Array:
+    """`y = rows · matrix`."""
+    block = _block(window, kernel.shape[-1], groups)
+    matrix = _matrix(kernel, window, block) if groups == 1 else _by_group(kernel, groups)
+
+    def part(x: Array) -> Array:
+        if groups > 1:
+            return _multiply(_rows_by_group(x, window, groups), matrix)
+        y = _rows(x, window, block) @ matrix  # (N, *windows, blocks, block · O)
+        y = y.reshape(*y.shape[:-2], -1, kernel.shape[-1])
+        return y[..., : window.outputs[-1], :]
+
+    return map_parts(part, _images(x, window), x)
+
+
+def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
+    """`dmatrix = rowsᵀ · dy`, worked out as its transpose, which is faster."""
+    block = _block(window, dy.shape[-1], groups)
+    blocks = -(-window.outputs[-1] // block)
+
+    def part(x: Array, dy: Array) -> Array:
+        if groups > 1:
+            rows = _rows_by_group(x, window, groups)
+            columns = dy.reshape(-1, groups, dy.shape[-1] // groups)
+            return jnp.einsum("rgk,rgo->gok", rows.reshape(-1, *rows.shape[-2:]), columns)
+        rows = _rows(x, window, block)
+        short = (0, blocks * block - window.outputs[-1])
+        whole = pad(dy, ((0, 0),) * (len(window.taps) - 1) + (short,), 0)
+        columns = whole.reshape(-1, block * dy.shape[-1])
+        return jnp.einsum("rk,ro->ok", rows.reshape(-1, rows.shape[-1]), columns)
+
+    total = sum_parts(part, _images(x, window), x, dy)
+    channels, features = x.shape[-1] // groups, dy.shape[-1] // groups
+    if groups > 1:
+        by_tap = jnp.moveaxis(total.reshape(groups, features, -1, channels), (2, 3), (0, 1))
+        return by_tap.reshape(*window.taps, channels, groups * features)
+    outer = math.prod(window.taps[:-1])
+    by_place = total.reshape(block, features, outer, -1, channels)
+    places = _places(window, block)  # [place, window of the block]: the tap, or -1
+    cotangents = [
+        sum(by_place[b, :, :, np.flatnonzero(places[:, b] == t)[0]] for b in range(block))
+        for t in range(window.taps[-1])
+    ]  # for each tap (O, outer, C)
+    return jnp.stack(cotangents, 2).transpose(1, 2, 3, 0).reshape(*window.taps, channels, features)
+
+
+def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Array:
+    """Rows of `dy`, by remainders, times the kernel's transpose."""
+    tables, counts, pads = writers(window)
+    by_tap = kernel.reshape(-1, kernel.shape[-2], groups, kernel.shape[-1] // groups)
+    by_tap = by_tap.transpose(2, 0, 3, 1)  # groups, taps, O / groups, C / groups
+    axes, channels = len(counts), kernel.shape[-2]
+    remainders = tuple(table.shape[1] for table in tables)
+    alike: dict[tuple, list[tuple]] = {}  # what windows q are read: for which remainders r
+    for r in itertools.product(*map(range, remainders)):
+        along = [np.flatnonzero(table[:, at] >= 0) for table, at in zip(tables, r, strict=True)]
+        alike.setdefault(tuple(itertools.product(*along)), []).append(r)
+
+    def taps(shifts: tuple, r: tuple) -> Array:
+        numbers = [
+            np.ravel_multi_index(
+                [table[at] for table, at in zip(tables, zip(q, r, strict=True), strict=True)],
+                window.taps,
+            )
+            for q in shifts
+        ]
+        return by_tap[:, np.array(numbers)].reshape(groups, -1, channels)
+
+    def part(dy: Array) -> Array:
+        padded = pad(dy, pads, 0)
+        found: dict[tuple, Array] = {}
+        for shifts, together in alike.items():
+            if not shifts:
+                zeros = jnp.zeros((len(dy), *counts, groups * channels), dy.dtype)
+                found |= dict.fromkeys(together, zeros)
+                continue
+            starts = [tuple(low - a for (low, _), a in zip(pads, q, strict=True)) for q in shifts]
+            reads = [take(padded, start, counts, (1,) * axes) for start in starts]
+            matrix = jnp.concatenate([taps(shifts, r) for r in together], -1)
+            product = _multiply(_stacked(reads, groups), matrix)
+            product = product.reshape(*product.shape[:-1], groups, len(together), channels)
+            for place, r in enumerate(together):
+                found[r] = product[..., place, :].reshape(len(dy), *counts, -1)
+        stacked = jnp.stack([found[r] for r in itertools.product(*map(range, remainders))])
+        stacked = stacked.reshape(*remainders, *stacked.shape[1:])
+        order = [axes, *(a for j in range(axes) for a in (axes + 1 + j, j)), 2 * axes + 1]
+        return merge(stacked.transpose(order), window)
+
+    return map_parts(part, _images(dy, window), dy)
+
+
+# Rows of one group, by blocks of windows ---------------------------------------------------------
+
+
+def _block(window: Window, features: int, groups: int) -> int:
+    if groups > 1 or window.dilation[-1] > 1:
+        return 1
+    most = max(min(COLUMNS // features, BLOCK), 1)
+    blocks = -(-window.outputs[-1] // most)
+    return -(-window.outputs[-1] // blocks)
+
+
+def _places(window: Window, block: int) -> np.ndarray:
+    """For each place that a block meets along the last axis, and each of its windows: the tap."""
+    taps, stride, dilation = window.taps[-1], window.strides[-1], window.dilation[-1]
+    if block == 1:
+        return np.arange(taps)[:, None]
+    met = np.arange(stride * (block - 1) + span(taps, dilation))
+    tap = met[:, None] - stride * np.arange(block)
+    return np.where((tap >= 0) & (tap < taps), tap, -1)
+
+
+def _rows(x: Array, window: Window, block: int) -> Array:
+    """`(N, *windows but the last, blocks, outer taps · places · C)`."""
+    if window.dilation[-1] > 1:
+        padded = pad(x, window.pads, 0)
+        return jnp.concatenate([read(padded, offset, window) for offset in window.offsets()], -1)
+    step, places = window.strides[-1] * block, len(_places(window, block))
+    blocks, pieces = -(-window.outputs[-1] // block), -(-places // step)
+    low, size = window.pads[-1][0], window.size[-1]
+    pads = (*window.pads[:-1], (low, (blocks + pieces - 1) * step - low - size))
+    padded = pad(x, pads, 0)
+    # The last axis cut into steps: what a block meets is a step, and the next, and so on.
+    by_step = padded.reshape(*padded.shape[:-2], -1, step * x.shape[-1])
+    outer = window._replace(taps=(*window.taps[:-1], 1), strides=(*window.strides[:-1], 1))
+    counts = (*window.outputs[:-1], blocks)
+    found = []
+    for offset in outer.offsets():
+        for piece in range(pieces):
+            width = min(step, places - piece * step) * x.shape[-1]
+            found.append(take(by_step, (*offset[:-1], piece), counts, outer.strides)[..., :width])
+    return jnp.concatenate(found, -1)
+
+
+def _matrix(kernel: Array, window: Window, block: int) -> Array:
+    """`(outer taps · places · C, block · O)`: the kernel for each window of a block, and zeros."""
+    *_, channels, features = kernel.shape
+    by_tap = kernel.reshape(-1, window.taps[-1], channels, features)
+    places = _places(window, block)
+    placed = by_tap[:, np.maximum(places, 0)]  # outer, place, window of the block, C, O
+    placed = jnp.where((places >= 0)[..., None, None], placed, 0)
+    return placed.swapaxes(2, 3).reshape(-1, block * features)
+
+
+# Rows by groups ----------------------------------------------------------------------------------
+
+
+def _rows_by_group(x: Array, window: Window, groups: int) -> Array:
+    padded = pad(x, window.pads, 0)
+    return _stacked([read(padded, offset, window) for offset in window.offsets()], groups)
+
+
+def _stacked(reads: list[Array], groups: int) -> Array:
+    """`(N, *windows, groups, taps · C / groups)` of the taps' `(N, *windows, C)`."""
+    parts = [x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups) for x in reads]
+    return jnp.concatenate(parts, -1)
+
+
+def _by_group(kernel: Array, groups: int) -> Array:
+    """`(groups, taps · C / groups, O / groups)`."""
+    features = kernel.shape[-1]
+    return jnp.moveaxis(kernel.reshape(-1, groups, features // groups), 1, 0)
+
+
+def _multiply(rows: Array, matrix: Array) -> Array:
+    """`(N, *windows, O)`."""
+    groups, _, features = matrix.shape
+    if groups == 1:
+        return rows.reshape(*rows.shape[:-2], -1) @ matrix[0]
+    product = jnp.einsum("...gk,gko->...go", rows, matrix)
+    return product.reshape(*rows.shape[:-2], groups * features)
+
+
+def _images(x: Array, window: Window) -> int:
+    """Of `x` or `dy`: so many that their rows fit the cache, and are not too few."""
+    windows = math.prod(window.outputs)
+    fit = PART // (windows * math.prod(window.taps) * x.shape[-1])
+    return images_per_part(len(x), max(fit, -(-LEAST // windows)))

@@ -1,0 +1,158 @@
+"""Convolution by small kernels with a third or a quarter of the multiplications.
+
+Winograd's way to `m` outputs of a filter with `k` taps takes m + k - 1 multiplications, where the
+sum takes m k: the filter and m + k - 1 elements, as polynomials, are evaluated at as many points,
+multiplied there, and interpolated. As a correlation, along one axis:
+
+    y = A^T ((G g) * (B^T d))        d: m + k - 1 elements, g: k taps, y: m outputs
+
+There are 6 points here, so that m = 7 - k. Along two axes each transform is applied along one and
+then the other: 3x3 taps make 36 products of 16 outputs, of 144; 5x5 taps 36 of 4, of 100. Over
+channels the products are sums, so that for each of the 36 points there is one matrix
+multiplication, of all tiles by channels with channels by features.
+
+    forward    y  = A^T [ V · U ] A       V = B^T d B (tiles x C)    U = G g G^T (C x O)
+    kernel     dg = G^T [ V^T · W ] G     W = A dy A^T (tiles x O)
+
+The second line is the adjoint of the first in g. The images' gradient is a convolution of dy with
+the turned kernel, and so a case of the first.
+
+The points are 0, ±3/4, ±3/2 and infinity. With the usual 0, ±1, ±2 the error in float32 is four
+times as large: what counts is how far the powers of the points are apart.
+
+Sources: Winograd, "Arithmetic complexity of computations", 1980; Lavin and Gray, "Fast algorithms
+for convolutional neural networks", 2015; Barabasz et al., "Error analysis and improving the
+accuracy of Winograd convolution for deep neural networks", 2018, for the points.
+"""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxcnn._cpu.parts import images_per_part, map_parts, sum_parts
+from jaxcnn._taps import pad
+from jaxcnn._window import Sizes, Window
+
+POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity
+SIX = len(POINTS) + 1
+ROWS = 256  # tiles in a part: for fewer, reading U takes longer than multiplying by it
+
+
+def _evaluation(coefficients: int) -> np.ndarray:
+    """Evaluates a polynomial at the points: their powers. Infinity picks the leading one."""
+    powers = np.vander(POINTS, coefficients, increasing=True)
+    return np.vstack([powers, np.eye(coefficients)[-1]])
+
+
+# By Toom and Cook, polynomials a and g multiply as E_6^-1 ((E_m a) * (E_k g)). That is linear in a;
+# its adjoint is correlation, E_m^T ((E_k g) * (E_6^-T d)).
+A = G = _evaluation
+BT = np.linalg.inv(_evaluation(SIX)).T
+
+
+def forward(x: Array, kernel: Array, window: Window) -> Array:
+    """`y = A^T [ V · U ] A`."""
+    tile, tiles = _tile(window), _tiles(window)
+    by_row = jnp.stack(_combine(G(window.taps[0]), list(kernel)), 1)
+    transformed = jnp.stack(_combine(G(window.taps[1]), list(by_row)), 1)  # U
+    transformed = transformed.reshape(SIX**2, *kernel.shape[-2:])
+
+    def part(x: Array) -> Array:
+        products = lax.dot_general(  # V · U, point by point
+            _image_transform(x, window), transformed, (((2,), (1,)), ((0,), (0,)))
+        )
+        products = products.reshape(SIX, SIX, len(x), *tiles, kernel.shape[-1])
+        rows = jnp.stack(_combine(A(tile[0]).T, list(products)), 3)
+        rows = lax.optimization_barrier(rows)  # (points, N, rows, m, columns, O)
+        y = jnp.stack(_combine(A(tile[1]).T, list(rows)), 4)
+        y = y.reshape(len(x), tile[0] * tiles[0], tile[1] * tiles[1], kernel.shape[-1])
+        return y[:, : window.outputs[0], : window.outputs[1]]
+
+    return map_parts(part, _images(x, window), x)
+
+
+def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
+    """`dg = G^T [ V^T · W ] G`."""
+
+    def part(x: Array, dy: Array) -> Array:
+        return lax.dot_general(  # V^T · W, point by point
+            _image_transform(x, window),
+            _cotangent_transform(dy, window),
+            (((1,), (1,)), ((0,), (0,))),
+        )
+
+    products = sum_parts(part, _images(x, window), x, dy)
+    products = products.reshape(SIX, SIX, *products.shape[1:])
+    by_row = jnp.stack(_combine(G(window.taps[0]).T, list(products)), 1)
+    return jnp.stack(_combine(G(window.taps[1]).T, list(by_row)), 1)
+
+
+def _image_transform(x: Array, window: Window) -> Array:
+    """V: `(points, tiles, C)`."""
+    tile, tiles = _tile(window), _tiles(window)
+    pads = tuple(
+        (low, m * (n - 1) + SIX - low - size)
+        for (low, _), m, n, size in zip(window.pads, tile, tiles, window.size, strict=True)
+    )
+    padded = pad(x, pads, 0)
+    by_row = jnp.stack(_combine(BT, _elements(padded, 1, tile[0], tiles[0])))
+    # The barriers keep the two passes apart: as one, the first would be worked out six times.
+    by_row = lax.optimization_barrier(by_row)
+    by_both = jnp.stack(_combine(BT, _elements(by_row, 3, tile[1], tiles[1])), 1)
+    return lax.optimization_barrier(by_both).reshape(SIX**2, -1, x.shape[-1])
+
+
+def _elements(x: Array, axis: int, tile: int, tiles: int) -> list[Array]:
+    """The first element of each tile along the axis, the second, and so on to the sixth."""
+    return [
+        lax.slice_in_dim(x, first, first + tile * (tiles - 1) + 1, tile, axis)
+        for first in range(SIX)
+    ]
+
+
+def _cotangent_transform(dy: Array, window: Window) -> Array:
+    """W: `(points, tiles, O)`."""
+    tile, tiles = _tile(window), _tiles(window)
+    pads = tuple((0, m * n - size) for m, n, size in zip(tile, tiles, window.outputs, strict=True))
+    tiled = pad(dy, pads, 0).reshape(len(dy), tiles[0], tile[0], -1, dy.shape[-1])
+    by_row = jnp.stack(_combine(A(tile[0]), [tiled[:, :, at] for at in range(tile[0])]))
+    by_row = lax.optimization_barrier(by_row)
+    by_row = by_row.reshape(SIX, len(dy), *tiles, tile[1], dy.shape[-1])
+    columns = [by_row[:, :, :, :, at] for at in range(tile[1])]
+    by_both = jnp.stack(_combine(A(tile[1]), columns), 1)
+    return lax.optimization_barrier(by_both).reshape(SIX**2, -1, dy.shape[-1])
+
+
+def _combine(matrix: np.ndarray, arrays: list[Array]) -> list[Array]:
+    """The matrix times a column of arrays."""
+
+    def scaled(factor: float, x: Array) -> Array:
+        return x if factor == 1 else x * jnp.array(factor, x.dtype)
+
+    return [
+        sum(
+            (scaled(factor, x) for factor, x in zip(row, arrays, strict=True) if factor),
+            start=jnp.zeros((), arrays[0].dtype),
+        )
+        for row in matrix
+    ]
+
+
+def _tile(window: Window) -> Sizes:
+    return tuple(SIX + 1 - taps for taps in window.taps)
+
+
+def _tiles(window: Window) -> Sizes:
+    return tuple(-(-n // m) for n, m in zip(window.outputs, _tile(window), strict=True))
+
+
+def _images(x: Array, window: Window) -> int:
+    return images_per_part(len(x), -(-ROWS // math.prod(_tiles(window))))
+
+
+def saving(window: Window) -> float:
+    """How many times fewer multiplications than the sum, with those of the last tiles' surplus."""
+    per_axis = zip(_tile(window), _tiles(window), window.outputs, window.taps, strict=True)
+    return math.prod(outputs * taps / (SIX * tiles) for _, tiles, outputs, taps in per_axis)

@@ -1,0 +1,129 @@
+"""Reading and writing images tap by tap, for every window at once.
+
+    x   (..., H, W, C)     images, of the size that a window moves over
+    v   (..., P, Q, C)     one value a window
+
+With strides s, dilation d and low pads p, tap t of window o reads
+
+    x_t[o] = x[s·o + d·t - p]                                                                  (1)
+
+Its adjoint writes v back to where the tap read, and drops what it read of the padding. The sum of
+what all taps write, v_t being written by tap t, is gathered: for each element of x, from the
+windows that hold it. Of the places i, take by turns those with one remainder r of i + p by s,
+
+    i + p = s·j + r        sum_t adjoint_t(v_t)[i] = sum_q v_t[j - q]  with  d·t = s·q + r     (2)
+
+For each q at most one tap fits: which, is a table of q and r. So there are as many terms as windows
+that can hold one element (one, where windows do not overlap), none of them multiplied by zero, and
+nothing is scattered; j and r are axes of their own, and their merging moves no memory.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxcnn._window import Pads, Sizes, Window, span
+
+
+def pad(x: Array, pads: Pads, value: float) -> Array:
+    """The spatial axes padded with `value`; by less than nothing, cropped."""
+    batch = [(0, 0, 0)] * (x.ndim - len(pads) - 1)
+    spatial = [(low, high, 0) for low, high in pads]
+    return lax.pad(x, jnp.array(value, x.dtype), [*batch, *spatial, (0, 0, 0)])
+
+
+def read(padded: Array, offset: Sizes, window: Window) -> Array:
+    """(1) of padded images, by the tap at `offset`, which is d·t."""
+    return take(padded, offset, window.outputs, window.strides)
+
+
+def take(x: Array, start: Sizes, count: Sizes, strides: Sizes) -> Array:
+    """`count` elements along each spatial axis, from `start` on, `strides` apart."""
+    batch = (0,) * (x.ndim - len(start) - 1)
+    # Where no window fits nothing is read, from inside.
+    first = tuple(map(min, start, x.shape[len(batch) : -1]))
+    limit = tuple(at + span(n, s) for at, n, s in zip(first, count, strides, strict=True))
+    return lax.slice(
+        x,
+        (*batch, *first, 0),
+        (*x.shape[: len(batch)], *limit, x.shape[-1]),
+        (*(1 for _ in batch), *strides, 1),
+    )
+
+
+def gather(
+    window: Window, arrays: Sequence[Array], fills: Sequence[float], term: Callable[..., Array]
+) -> Array:
+    """(2), in images of `window.size`.
+
+    Args:
+        window: the geometry.
+        arrays: what `v_t` is made of, each `(..., P, Q, C)`.
+        fills: what stands for each of them where there is no window: `v_t` is 0 of these.
+        term: `term(tap, *arrays)` is `v_t`; `tap` has the numbers of the taps, or -1 for none,
+            and broadcasts against the arrays.
+    """
+    tables, counts, pads = writers(window)
+    padded = [pad(array, pads, fill) for array, fill in zip(arrays, fills, strict=True)]
+    batch = arrays[0].shape[: -len(counts) - 1]
+    split = (*batch, *(size for count in counts for size in (count, 1)), arrays[0].shape[-1])
+    total: Array | None = None
+    for shift in itertools.product(*(range(len(table)) for table in tables)):
+        tap = np.zeros((), int)
+        for table, q, taps in zip(tables, shift, window.taps, strict=True):
+            along = table[q][:, None]  # the axis of r, and room for that of j
+            tap = tap[..., None, None]
+            tap = np.where((tap < 0) | (along < 0), -1, tap * taps + along)
+        if (tap < 0).all():  # by dilation, no window that far away
+            continue
+        start = tuple(low - q for (low, _), q in zip(pads, shift, strict=True))
+        ones = (1,) * len(counts)
+        shifted = [take(array, start, counts, ones).reshape(split) for array in padded]
+        added = term(tap, *shifted)
+        total = added if total is None else total + added
+    assert total is not None
+    return merge(total, window)
+
+
+def merge(x: Array, window: Window) -> Array:
+    """Images of `window.size` from `(..., j, r, j, r, C)`, which are their elements by (2)."""
+    first = x.ndim - 2 * len(window.size) - 1
+    crop = []
+    for axis, (size, (low, _)) in enumerate(zip(window.size, window.pads, strict=True), first):
+        # One at a time, which explicit sharding allows.
+        x = lax.collapse(x, axis, axis + 2)
+        crop.append((-low, size + low - x.shape[axis]))
+    return pad(x, tuple(crop), 0)
+
+
+def writers(window: Window) -> tuple[list[np.ndarray], Sizes, Pads]:
+    """Along each axis: the tap by `[q, r]` in (2), -1 for none; how many j there are; and the pads
+    under which `v[j - q]` is where it is to be read, `(number of q) - 1 - q` from the front.
+
+    A lone window is given steps of its own span, so that it meets every element with q = 0.
+
+    >>> writers(Window((8,), (3,), (2,), ((1, 1),), (1,), (1,)))
+    ([array([[ 0,  1],
+           [ 2, -1]])], (5,), ((1, 1),))
+    """
+    tables, counts, pads = [], [], []
+    for n, k, s, (low, _), d, _, outputs in zip(*window, window.outputs, strict=True):
+        stride = span(k, d) if outputs == 1 else s
+        reach = np.arange((span(k, d) - 1) // stride + 1)[:, None] * stride + np.arange(stride)
+        tables.append(np.where((reach % d == 0) & (reach < span(k, d)), reach // d, -1))
+        counts.append(max(-(-(n + low) // stride), 0))
+        pads.append((len(tables[-1]) - 1, counts[-1] - outputs))
+    return tables, tuple(counts), tuple(pads)
+
+
+def turned(kernel: Array, groups: int) -> Array:
+    """The kernel turned by 180 degrees, its channels in and out in each other's places.
+
+    From `(*taps, C / groups, O)` to `(*taps, O / groups, C)`, and back.
+    """
+    *taps, inputs, outputs = kernel.shape
+    by_group = jnp.flip(kernel, range(len(taps))).reshape(*taps, inputs, groups, outputs // groups)
+    return by_group.swapaxes(-3, -1).reshape(*taps, outputs // groups, groups * inputs)

@@ -1,0 +1,156 @@
+"""Every evaluation of a convolution, against a float64 loop and against lax, and what is chosen."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import oracles
+import pytest
+from checking import assert_close, draw
+from jax import lax
+
+from jaxcnn._cpu import choice, cuts, depthwise, patches, winograd
+from jaxcnn._window import Window
+
+
+def window(size, taps, strides=1, pads=1, dilation=1):
+    axes = len(size)
+    each = (value if isinstance(value, tuple) else (value,) * axes for value in (strides, dilation))
+    strides, dilation = each
+    pads = pads if isinstance(pads, tuple) else ((pads, pads),) * axes
+    return Window(size, taps, strides, pads, dilation, (1,) * axes)
+
+
+def numbers(at, batch, channels, features, groups=1):
+    x = draw(0, (batch, *at.size, channels))
+    kernel = draw(1, (*at.taps, channels // groups, features))
+    return x, kernel, draw(2, (batch, *at.outputs, features))
+
+
+def by_loop(x, kernel, dy, at, groups=1):
+    geometry = (at.strides, at.pads, at.dilation, at.input_dilation, groups)
+    y = oracles.general_conv(x, kernel, *geometry)
+    return y, *oracles.general_conv_grads(x, kernel, dy, *geometry)
+
+
+GEOMETRIES = [
+    pytest.param(window((6, 5), (3, 3)), id="same"),
+    pytest.param(window((7, 9), (2, 3), pads=((0, 1), (2, 0))), id="uneven"),
+    pytest.param(window((9, 8), (5, 4), pads=0), id="no padding"),
+    pytest.param(window((8, 7), (3, 2), strides=(2, 1)), id="strides"),
+    pytest.param(window((9, 9), (3, 3), strides=2, pads=((1, 0), (-1, 2))), id="cropped"),
+    pytest.param(window((7, 6), (1, 1), strides=2, pads=0), id="strides that skip"),
+    pytest.param(window((9, 8), (3, 2), dilation=(2, 3), pads=2), id="dilation"),
+    pytest.param(window((11,), (3,), strides=2, dilation=3), id="both"),
+    pytest.param(window((23,), (6,), strides=2, pads=2), id="one axis"),
+    pytest.param(window((4, 3, 5), (2, 3, 2), strides=(1, 2, 1)), id="three axes"),
+]
+
+
+@pytest.mark.parametrize("at", GEOMETRIES)
+@pytest.mark.parametrize(("channels", "features", "groups"), [(1, 2, 1), (4, 6, 2)])
+@pytest.mark.parametrize("least", [1, patches.LEAST])
+def test_patches(at, channels, features, groups, least, monkeypatch):
+    monkeypatch.setattr(patches, "PART", 1)  # with the first `least`, an image a part
+    monkeypatch.setattr(patches, "LEAST", least)
+    x, kernel, dy = numbers(at, 3, channels, features, groups)
+    y, dx, dkernel = by_loop(x, kernel, dy, at, groups)
+    assert_close(jax.jit(partial(patches.forward, window=at, groups=groups))(x, kernel), y)
+    found = jax.jit(partial(patches.kernel_grad, window=at, groups=groups))(x, dy)
+    assert_close(found, dkernel)
+    found = jax.jit(partial(patches.input_grad, window=at, groups=groups))(dy, kernel)
+    assert_close(found, dx)
+
+
+@pytest.mark.parametrize("at", GEOMETRIES)
+def test_depthwise(at):
+    x, kernel, dy = numbers(at, 3, 2, 2, groups=2)
+    y, dx, dkernel = by_loop(x, kernel, dy, at, groups=2)
+    assert_close(jax.jit(partial(depthwise.forward, window=at))(x, kernel), y)
+    assert_close(jax.jit(partial(depthwise.kernel_grad, window=at))(x, dy), dkernel)
+    assert_close(jax.jit(partial(depthwise.input_grad, window=at))(dy, kernel), dx)
+
+
+@pytest.mark.parametrize("taps", [(3, 3), (2, 5), (4, 2)])
+@pytest.mark.parametrize("pads", [((1, 1), (1, 1)), ((0, 2), (3, -1))])
+@pytest.mark.parametrize("rows", [1, winograd.ROWS])
+def test_winograd(taps, pads, rows, monkeypatch):
+    monkeypatch.setattr(winograd, "ROWS", rows)
+    at = window((9, 6), taps, pads=pads)
+    x, kernel, dy = numbers(at, 3, 2, 3)
+    y, _, dkernel = by_loop(x, kernel, dy, at)
+    assert_close(jax.jit(partial(winograd.forward, window=at))(x, kernel), y)
+    assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
+
+
+CUTS = [
+    pytest.param(cuts.by_strides, GEOMETRIES[number].values[0], id=GEOMETRIES[number].id)
+    for number in (3, 4, 7, 8, 9)
+] + [pytest.param(cuts.by_dilation, window((9, 8), (3, 2), dilation=(2, 3), pads=2), id="dilation")]
+
+
+@pytest.mark.parametrize(("cut", "at"), CUTS)
+def test_a_cut_is_the_same_convolution(cut, at):
+    x, kernel, dy = map(jnp.asarray, numbers(at, 2, 2, 3))
+    y, dx, dkernel = by_loop(x, kernel, dy, at)
+    same = cut(at)
+    assert max(same.window.strides) == max(same.window.dilation) == 1
+
+    def inner(x, kernel):
+        spatial = "XYZ"[: len(at.size)]
+        layout = f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"
+        ones = (1,) * len(at.size)
+        return lax.conv_general_dilated(x, kernel, ones, same.window.pads, None, None, layout)
+
+    image, taps = same.image(x), same.kernel(kernel)
+    assert image.shape[1:-1] == same.window.size
+    assert taps.shape[:-2] == same.window.taps
+    found, vjp = jax.vjp(inner, image, taps)
+    assert_close(same.joined_output(found), y)
+    dimage, dtaps = vjp(same.output(dy))
+    assert_close(same.image_grad(dimage), dx)
+    assert_close(same.kernel_grad(dtaps), dkernel)
+
+
+def evaluation(problem, choose):
+    found = choose(problem)
+    return found and getattr(found, "func", found).__module__.rpartition(".")[2]
+
+
+@pytest.mark.parametrize(
+    ("channels", "features", "at", "groups", "expected"),
+    [
+        (64, 64, window((32, 32), (3, 3)), 1, ("winograd", "winograd", "choice")),
+        (64, 64, window((32, 32), (3, 3)), 64, ("depthwise", "depthwise", "choice")),
+        (64, 256, window((56, 56), (1, 1), pads=0), 1, ("patches", "patches", "choice")),
+        (64, 128, window((32, 32), (3, 3), strides=2), 1, ("patches", "patches", "patches")),
+        (1, 6, window((28, 28), (5, 5), pads=2), 1, ("patches", "patches", "choice")),
+        (64, 64, window((4096,), (9,), pads=4), 1, (None, "patches", None)),
+    ],
+)
+def test_what_is_chosen(channels, features, at, groups, expected):
+    problem = choice.Problem(channels, features, at, groups, exact=False)
+    choices = (choice._forward, choice._kernel_grad, choice._input_grad)
+    assert tuple(evaluation(problem, choose) for choose in choices) == expected
+    exact = problem._replace(exact=True)
+    assert "winograd" not in {evaluation(exact, choose) for choose in choices}
+
+
+@pytest.mark.parametrize("precision", [None, "highest", lax.Precision.HIGHEST])
+def test_a_precision_that_is_asked_for_is_given(precision):
+    at = window((16, 16), (3, 3))
+    x, kernel, _ = (a.astype(np.float32) for a in numbers(at, 2, 32, 32))
+    wanted = oracles_in_float64(x, kernel)
+    found = choice.forward(
+        jnp.asarray(x), jnp.asarray(kernel), at, 1, precision, lambda x, k: jnp.float32(wanted)
+    )
+    error = np.abs(found - wanted).max() / np.abs(wanted).max()
+    assert error < (1e-5 if precision is None else 1e-7)
+
+
+def oracles_in_float64(x, kernel):
+    return lax.conv_general_dilated(
+        x.astype(np.float64), kernel.astype(np.float64), (1, 1), "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )  # fmt: skip

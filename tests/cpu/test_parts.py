@@ -1,0 +1,25 @@
+"""A batch in parts."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from checking import draw
+
+from jaxcnn._cpu.parts import images_per_part, map_parts, sum_parts
+
+
+@pytest.mark.parametrize("images", [1, 2, 4, 5, 7, 12])
+def test_parts_make_the_whole(images):
+    x = jnp.asarray(draw(0, (12, 3)))
+    found = jax.jit(lambda x: map_parts(lambda x: (2 * x, x.sum(1)), images, x))(x)
+    np.testing.assert_array_equal(found[0], 2 * x)
+    np.testing.assert_allclose(found[1], x.sum(1), rtol=1e-12)
+    found = jax.jit(lambda x: sum_parts(lambda x: [x.sum(0)], images, x))(x)
+    np.testing.assert_allclose(found[0], x.sum(0), rtol=1e-12)
+
+
+def test_a_part_divides_the_batch_where_such_a_number_is_near(monkeypatch):
+    assert [images_per_part(batch, 4) for batch in (1, 3, 12, 100, 127)] == [1, 3, 4, 4, 4]
+    monkeypatch.setattr(jax, "device_count", lambda: 4)
+    assert [images_per_part(batch, 2) for batch in (32, 24, 12, 7)] == [4, 4, 4, 1]

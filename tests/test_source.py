@@ -91,3 +91,13 @@ def test_every_public_function_has_a_reference_twin_and_no_module_its_name():
     assert set(jaxcnn.reference.__all__) == twins
     assert not public & {path.stem for path in PACKAGE.iterdir()}
     assert jaxcnn.__all__ == sorted(jaxcnn.__all__)
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "_cpu").glob("*.py")), ids=lambda p: p.name)
+def test_how_a_sum_is_evaluated_knows_no_layer(path):
+    below = ("jaxcnn._cpu", "jaxcnn._taps", "jaxcnn._window")
+    assert not [
+        name
+        for name in imports_of(path)
+        if name.startswith("jaxcnn") and not name.startswith(below)
+    ]

@@ -36,8 +36,9 @@ FEW = 16  # channels that do not fill the registers
 
 
 class Problem(NamedTuple):
-    """A convolution from `channels` to `features`."""
+    """A convolution of so many images, from `channels` to `features`."""
 
+    images: int
     channels: int
     features: int
     window: Window
@@ -63,7 +64,9 @@ def forward(
     x: Array, kernel: Array, window: Window, groups: int, precision: Any, otherwise: Sum
 ) -> Array:
     """`y` of `x` and the kernel."""
-    problem = Problem(x.shape[-1], kernel.shape[-1], window, groups, _exact(x, precision))
+    problem = Problem(
+        x.shape[0], x.shape[-1], kernel.shape[-1], window, groups, _exact(x, precision)
+    )
     return _evaluated(_forward, problem, x, kernel, otherwise)
 
 
@@ -71,7 +74,7 @@ def kernel_grad(
     x: Array, dy: Array, window: Window, groups: int, precision: Any, otherwise: Sum
 ) -> Array:
     """`dkernel` of `x` and `dy`."""
-    problem = Problem(x.shape[-1], dy.shape[-1], window, groups, _exact(x, precision))
+    problem = Problem(x.shape[0], x.shape[-1], dy.shape[-1], window, groups, _exact(x, precision))
     return _evaluated(_kernel_grad, problem, x, dy, otherwise)
 
 
@@ -80,7 +83,7 @@ def input_grad(
 ) -> Array:
     """`dx` of `dy` and the kernel."""
     channels = kernel.shape[-2] * groups
-    problem = Problem(channels, dy.shape[-1], window, groups, _exact(dy, precision))
+    problem = Problem(dy.shape[0], channels, dy.shape[-1], window, groups, _exact(dy, precision))
     return _evaluated(_input_grad, problem, dy, kernel, otherwise)
 
 
@@ -96,7 +99,7 @@ def images_by_parts(f: Callable[[Array], Any], x: Array, window: Window) -> Any:
 
 
 def _forward(problem: Problem) -> Sum | None:
-    channels, features, window, groups, _ = problem
+    _, channels, features, window, groups, _ = problem
     if max(window.input_dilation) > 1:
         evaluate = _input_grad(problem.adjoint)
         return evaluate and (lambda x, kernel: evaluate(x, turned(kernel, groups)))
@@ -114,7 +117,7 @@ def _forward(problem: Problem) -> Sum | None:
 
 
 def _kernel_grad(problem: Problem) -> Sum | None:
-    channels, features, window, groups, _ = problem
+    _, channels, features, window, groups, _ = problem
     if max(window.input_dilation) > 1:
         evaluate = _kernel_grad(problem.adjoint)
         return evaluate and (lambda x, dy: turned(evaluate(dy, x), groups))
@@ -129,7 +132,7 @@ def _kernel_grad(problem: Problem) -> Sum | None:
 
 
 def _input_grad(problem: Problem) -> Sum | None:
-    channels, features, window, groups, _ = problem
+    _, channels, features, window, groups, _ = problem
     if max(window.strides) == 1:
         evaluate = _forward(problem.adjoint)
         return evaluate and (lambda dy, kernel: evaluate(dy, turned(kernel, groups)))
@@ -159,12 +162,17 @@ def _cut_for_winograd(problem: Problem) -> cuts.Cut | None:
 
 
 def _by_cut(problem: Problem, cut: cuts.Cut) -> Problem:
-    channels = problem.channels * math.prod(problem.window.strides)
-    return problem._replace(channels=channels, window=cut.window)
+    strides, dilation = problem.window.strides, problem.window.dilation
+    by_dilation = max(strides) == 1
+    return problem._replace(
+        images=problem.images * (math.prod(dilation) if by_dilation else 1),
+        channels=problem.channels * math.prod(strides),
+        window=cut.window,
+    )
 
 
 def _suits_winograd(problem: Problem, more: float = 1) -> bool:
-    channels, features, window, groups, exact = problem
+    images, channels, features, window, groups, exact = problem
     return (
         not exact
         and groups == 1
@@ -174,6 +182,7 @@ def _suits_winograd(problem: Problem, more: float = 1) -> bool:
         and min(channels, features) >= 12
         and max(channels, features) >= FEW
         and winograd.saving(window) >= 1.5 * more
+        and winograd.rows(images, window) >= min(channels, features) / 2  # else U is the most work
     )
 
 

@@ -50,7 +50,7 @@ def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     if parts == 1:
         return f(*arrays)
     whole = jax.tree.map(
-        lambda shape: _zeros((images, parts, *shape.shape[1:]), shape.dtype, arrays),
+        lambda shape: _anything((images, parts, *shape.shape[1:]), shape.dtype, arrays),
         jax.eval_shape(f, *at(0)),
     )
 
@@ -95,9 +95,15 @@ def _cut(
     ]
 
 
+def _anything(shape: tuple[int, ...], dtype: jnp.dtype, like: tuple[Array, ...]) -> Array:
+    """An array to write to, which varies over as many devices as others do, as a carry has to.
+
+    Filled with an element of theirs. Zeros would be shared by all loops, and then copied for each.
+    """
+    total = sum((x[(0,) * x.ndim].astype(dtype) for x in like), start=jnp.zeros((), dtype))
+    return jnp.broadcast_to(total, shape)
+
+
 def _zeros(shape: tuple[int, ...], dtype: jnp.dtype, like: tuple[Array, ...]) -> Array:
-    """Zeros that vary over as many devices as the arrays do, as a loop's carry has to."""
-    zero = jnp.zeros((), dtype)
-    for x in like:
-        zero = jnp.where(False, x[(0,) * x.ndim].astype(dtype), zero)
-    return jnp.broadcast_to(zero, shape)
+    """The same, of zeros."""
+    return jnp.where(False, _anything(shape, dtype, like), jnp.zeros((), dtype))

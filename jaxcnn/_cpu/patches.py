@@ -121,7 +121,7 @@ def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Arr
             product = _multiply(_stacked(reads, groups), matrix)
             product = product.reshape(*product.shape[:-1], groups, len(together), channels)
             for place, r in enumerate(together):
-                found[r] = product[..., place, :].reshape(len(dy), *counts, -1)
+                found[r] = product[..., place, :].reshape(len(dy), *counts, groups * channels)
         stacked = jnp.stack([found[r] for r in itertools.product(*map(range, remainders))])
         stacked = stacked.reshape(*remainders, *stacked.shape[1:])
         order = [axes, *(a for j in range(axes) for a in (axes + 1 + j, j)), 2 * axes + 1]
@@ -207,7 +207,7 @@ def _multiply(rows: Array, matrix: Array) -> Array:
     """`(N, *windows, O)`."""
     groups, _, features = matrix.shape
     if groups == 1:
-        return rows.reshape(*rows.shape[:-2], -1) @ matrix[0]
+        return rows[..., 0, :] @ matrix[0]
     product = jnp.einsum("...gk,gko->...go", rows, matrix)
     return product.reshape(*rows.shape[:-2], groups * features)
 

@@ -30,6 +30,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.typing import DTypeLike
 
 from jaxcnn._cpu.parts import images_per_part, map_parts, sum_parts
 from jaxcnn._taps import pad
@@ -46,17 +47,32 @@ def _evaluation(coefficients: int) -> np.ndarray:
     return np.vstack([powers, np.eye(coefficients)[-1]])
 
 
-# By Toom and Cook, polynomials a and g multiply as E_6^-1 ((E_m a) * (E_k g)). That is linear in a;
-# its adjoint is correlation, E_m^T ((E_k g) * (E_6^-T d)).
-A = G = _evaluation
-BT = np.linalg.inv(_evaluation(SIX)).T
+def _others(point: float) -> list[float]:
+    return [other for other in POINTS if other != point]
+
+
+# By Toom and Cook, polynomials a and g multiply as E_6^-1 ((E_m a) * (E_k g)), E_n being the
+# evaluation of n coefficients. That is linear in a; its adjoint is correlation,
+#     E_m^T ((E_k g) * (E_6^-T d))
+# The rows of E_6^-T are Lagrange's polynomials: prod (x - q) / (p - q) over the points q but p, and
+# prod (x - q) over all for infinity. The denominators are moved to the kernel's side.
+BT = np.array([[*np.poly(_others(point))[::-1], 0] for point in POINTS] + [np.poly(POINTS)[::-1]])
+DENOMINATORS = np.array(
+    [math.prod(point - other for other in _others(point)) for point in POINTS] + [1]
+)
+A = _evaluation
+
+
+def G(taps: int) -> np.ndarray:  # noqa: N802
+    """The kernel's transform."""
+    return _evaluation(taps) / DENOMINATORS[:, None]
 
 
 def forward(x: Array, kernel: Array, window: Window) -> Array:
     """`y = A^T [ V · U ] A`."""
     tile, tiles = _tile(window), _tiles(window)
-    by_row = jnp.stack(_combine(G(window.taps[0]), list(kernel)), 1)
-    transformed = jnp.stack(_combine(G(window.taps[1]), list(by_row)), 1)  # U
+    by_tap = kernel.reshape(-1, math.prod(kernel.shape[-2:]))
+    transformed = jnp.dot(_both(window, x.dtype), by_tap, precision="highest")  # U
     transformed = transformed.reshape(SIX**2, *kernel.shape[-2:])
 
     def part(x: Array) -> Array:
@@ -84,9 +100,13 @@ def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
         )
 
     products = sum_parts(part, _images(x, window), x, dy)
-    products = products.reshape(SIX, SIX, *products.shape[1:])
-    by_row = jnp.stack(_combine(G(window.taps[0]).T, list(products)), 1)
-    return jnp.stack(_combine(G(window.taps[1]).T, list(by_row)), 1)
+    by_tap = jnp.dot(_both(window, x.dtype).T, products.reshape(SIX**2, -1), precision="highest")
+    return by_tap.reshape(*window.taps, *products.shape[1:])
+
+
+def _both(window: Window, dtype: DTypeLike) -> Array:
+    """G along both axes at once: `(points, taps)`."""
+    return jnp.asarray(np.kron(*map(G, window.taps)), dtype)
 
 
 def _image_transform(x: Array, window: Window) -> Array:
@@ -154,5 +174,10 @@ def _images(x: Array, window: Window) -> int:
 
 def saving(window: Window) -> float:
     """How many times fewer multiplications than the sum, with those of the last tiles' surplus."""
-    per_axis = zip(_tile(window), _tiles(window), window.outputs, window.taps, strict=True)
-    return math.prod(outputs * taps / (SIX * tiles) for _, tiles, outputs, taps in per_axis)
+    per_axis = zip(_tiles(window), window.outputs, window.taps, strict=True)
+    return math.prod(outputs * taps / (SIX * tiles) for tiles, outputs, taps in per_axis)
+
+
+def rows(images: int, window: Window) -> int:
+    """The rows of V: tiles of all images. U is of use to each of them."""
+    return images * math.prod(_tiles(window))

@@ -41,6 +41,7 @@ GEOMETRIES = [
     pytest.param(window((8, 7), (3, 2), strides=(2, 1)), id="strides"),
     pytest.param(window((9, 9), (3, 3), strides=2, pads=((1, 0), (-1, 2))), id="cropped"),
     pytest.param(window((7, 6), (1, 1), strides=2, pads=0), id="strides that skip"),
+    pytest.param(window((2, 1), (1, 1), strides=2, pads=((0, 0), (-1, 1))), id="nothing met"),
     pytest.param(window((9, 8), (3, 2), dilation=(2, 3), pads=2), id="dilation"),
     pytest.param(window((11,), (3,), strides=2, dilation=3), id="both"),
     pytest.param(window((23,), (6,), strides=2, pads=2), id="one axis"),
@@ -86,7 +87,7 @@ def test_winograd(taps, pads, rows, monkeypatch):
 
 CUTS = [
     pytest.param(cuts.by_strides, GEOMETRIES[number].values[0], id=GEOMETRIES[number].id)
-    for number in (3, 4, 7, 8, 9)
+    for number in (3, 4, 8, 9, 10)
 ] + [pytest.param(cuts.by_dilation, window((9, 8), (3, 2), dilation=(2, 3), pads=2), id="dilation")]
 
 
@@ -130,7 +131,7 @@ def evaluation(problem, choose):
     ],
 )
 def test_what_is_chosen(channels, features, at, groups, expected):
-    problem = choice.Problem(channels, features, at, groups, exact=False)
+    problem = choice.Problem(64, channels, features, at, groups, exact=False)
     choices = (choice._forward, choice._kernel_grad, choice._input_grad)
     assert tuple(evaluation(problem, choose) for choose in choices) == expected
     exact = problem._replace(exact=True)

@@ -99,7 +99,9 @@ def conv(
         precision, preferred_element_type: as in `jax.lax.conv_general_dilated`.
 
     Returns:
-        `(N, *windows, O)`, of the same dtype, or of `preferred_element_type`.
+        `(N, *windows, O)`, of the same dtype, or of `preferred_element_type`. On a CPU, in float32
+        and with no precision asked for, it may be evaluated by Winograd's way: then Inf and NaN
+        reach not only the windows that hold them but up to four outputs further.
 
     Raises:
         TypeError: the dtypes are not the same, or the geometry is not integer.

@@ -1,4 +1,4 @@
-"""One convolution as another without strides, without dilation, or of smaller images.
+"""One convolution as another without strides, or without dilation.
 
 By strides s, elements of x with different remainders by s meet different taps. Cut by remainders,
 they are channels of their own, and so are the taps (`_taps.py`, (2)):
@@ -9,8 +9,6 @@ Dilated by d, outputs of one remainder by d meet elements of one remainder alone
 images of their own:
 
     o = d·a + r                          y'[r][a] = sum_{t,c} x'[r][a + t, c] kernel[t, c]
-
-And windows in a band of rows meet a band of rows alone, which is again an image of its own.
 """
 
 from collections.abc import Callable
@@ -101,33 +99,6 @@ def by_dilation(window: Window) -> Cut:
 
     smaller = Window(counts, window.taps, *_plain(axes))
     return Cut(smaller, image, _same, output, joined_output, _same, image_grad)
-
-
-def by_bands(window: Window, bands: int) -> Cut:
-    """Bands of windows along the first axis are images. What is not here: their gradient."""
-    windows = -(-window.outputs[0] // bands)
-    bands = -(-window.outputs[0] // windows)
-    step = windows * window.strides[0]
-    rows = span(windows, window.strides[0]) - 1 + span(window.taps[0], window.dilation[0])
-
-    def image(x: Array) -> Array:
-        low, size = window.pads[0][0], window.size[0]
-        whole = ((low, step * (bands - 1) + rows - low - size), *window.pads[1:])
-        padded = pad(x, whole, 0)
-        cut = [lax.slice_in_dim(padded, step * n, step * n + rows, axis=1) for n in range(bands)]
-        return jnp.stack(cut, 1).reshape(-1, rows, *padded.shape[2:])
-
-    def output(dy: Array) -> Array:
-        short = ((0, windows * bands - window.outputs[0]),) + ((0, 0),) * (len(window.taps) - 1)
-        return pad(dy, short, 0).reshape(-1, windows, *dy.shape[2:])
-
-    def joined_output(y: Array) -> Array:
-        return y.reshape(-1, bands * windows, *y.shape[2:])[:, : window.outputs[0]]
-
-    padded = (n + low + high for n, (low, high) in zip(window.size, window.pads, strict=True))
-    size = (rows, *list(padded)[1:])
-    smaller = window._replace(size=size, pads=((0, 0),) * len(size))
-    return Cut(smaller, image, _same, output, joined_output, _same, _same)
 
 
 def _same(x: Array) -> Array:

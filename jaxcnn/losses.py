@@ -27,6 +27,7 @@ Source: the notes this project grew from; Goodfellow, Bengio and Courville, "Dee
 chapter 6.2.
 """
 
+import math
 from functools import partial
 
 import jax
@@ -161,8 +162,10 @@ def softmax_cross_entropy_with_integer_labels(
             f"without axis {axis}, got {labels.shape}"
         )
 
+    classes = math.prod(logits.shape[i] for i in axes)
+
     def classes_last(x: Array) -> Array:
-        return x.transpose(*batch, *axes).reshape(*expected, -1)
+        return x.transpose(*batch, *axes).reshape(*expected, classes)
 
     where = _expanded(where, axes, logits)
     if where is not None:

@@ -13,7 +13,8 @@ import optax
 
 from jaxcnn.models import MODELS
 
-RATE = 0.01
+# So small that ten steps of MobileNet, whose first gradient has a norm of 86, are not chaotic.
+RATE = 1e-4
 CLASSES = 10
 STEPS = {
     "lenet5": (128, 28, 28, 1),

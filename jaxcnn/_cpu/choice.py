@@ -12,7 +12,7 @@ on two cores with AVX2, in float32, as the time of `otherwise` over that of the 
                   16 channels and more
     patches       1x1                                0.9 to 1.5   10 to 22     1.1 to 2.7
                   strides, 16 channels and more      1.0 to 1.7   2.3          2.2
-                  fewer than 16 features             3 to 7       1.1 to 1.8   1.5
+                  fewer than 16 channels             3 to 7       1.1 to 1.8   1.5
                   all else                           0.5 to 1.0   0.9 to 2.5   0.5 to 1.0
 """
 
@@ -111,7 +111,8 @@ def _forward(problem: Problem) -> Sum | None:
         inner = partial(winograd.forward, window=cut.window)
         return lambda x, kernel: cut.joined_output(inner(cut.image(x), cut.kernel(kernel)))
     strided = max(window.strides) > 1 and channels >= FEW
-    if groups > 1 or max(window.taps) == 1 or strided or features < FEW:
+    few = max(channels, features) < FEW
+    if groups > 1 or max(window.taps) == 1 or strided or few:
         return partial(patches.forward, window=window, groups=groups)
     return None
 
@@ -141,8 +142,9 @@ def _input_grad(problem: Problem) -> Sum | None:
     cut = _cut_for_winograd(problem)
     if cut or (channels < FEW and groups == 1):
         cut = cut or cuts.by_strides(window)
-        if inner := _input_grad(_by_cut(problem, cut)):
-            return lambda dy, kernel: cut.image_grad(inner(cut.output(dy), cut.kernel(kernel)))
+        as_rows = partial(patches.forward, window=_by_cut(problem, cut).adjoint.window)
+        inner = _input_grad(_by_cut(problem, cut)) or (lambda dy, k: as_rows(dy, turned(k, 1)))
+        return lambda dy, kernel: cut.image_grad(inner(cut.output(dy), cut.kernel(kernel)))
     return partial(patches.input_grad, window=window, groups=groups)
 
 

@@ -19,13 +19,17 @@ nothing is scattered; j and r are axes of their own, and their merging moves no 
 """
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from jaxcnn._window import Pads, Sizes, Window, span
+
+FEW = 16  # channels that do not fill the registers
 
 
 def pad(x: Array, pads: Pads, value: float) -> Array:
@@ -64,12 +68,15 @@ def gather(
         arrays: what `v_t` is made of, each `(..., P, Q, C)`.
         fills: what stands for each of them where there is no window: `v_t` is 0 of these.
         term: `term(tap, *arrays)` is `v_t`; `tap` has the numbers of the taps, or -1 for none,
-            and broadcasts against the arrays.
+            and broadcasts against the arrays. Channels are the last axis, or the end of it.
     """
     tables, counts, pads = writers(window)
     padded = [pad(array, pads, fill) for array, fill in zip(arrays, fills, strict=True)]
-    batch = arrays[0].shape[: -len(counts) - 1]
-    split = (*batch, *(size for count in counts for size in (count, 1)), arrays[0].shape[-1])
+    *batch, channels = arrays[0].shape[: -len(counts) - 1] + arrays[0].shape[-1:]
+    split = (*batch, *(size for count in counts for size in (count, 1)), channels)
+    # Few channels do not fill the registers: then the last axis, its j and r, goes beside them.
+    last = (counts[-1], tables[-1].shape[1], channels)
+    beside = channels < FEW and last[1] > 1
     total: Array | None = None
     for shift in itertools.product(*(range(len(table)) for table in tables)):
         tap = np.zeros((), int)
@@ -82,10 +89,18 @@ def gather(
         start = tuple(low - q for (low, _), q in zip(pads, shift, strict=True))
         ones = (1,) * len(counts)
         shifted = [take(array, start, counts, ones).reshape(split) for array in padded]
+        if beside:
+            tap = _flat(np, np.broadcast_to(tap, (*tap.shape[:-3], *last)))
+            each = [jnp.broadcast_to(x, (*split[:-3], *last)) for x in shifted]
+            shifted = [lax.optimization_barrier(_flat(jnp, x)) for x in each]
         added = term(tap, *shifted)
         total = added if total is None else total + added
     assert total is not None
-    return merge(total, window)
+    return merge(total.reshape(*total.shape[:-1], *last) if beside else total, window)
+
+
+def _flat(library: Any, x: Any) -> Any:
+    return library.reshape(x, (*x.shape[:-3], math.prod(x.shape[-3:])))
 
 
 def merge(x: Array, window: Window) -> Array:

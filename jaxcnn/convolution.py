@@ -100,8 +100,8 @@ def conv(
 
     Returns:
         `(N, *windows, O)`, of the same dtype, or of `preferred_element_type`. On a CPU, in float32
-        and with no precision asked for, it may be evaluated by Winograd's way: then Inf and NaN
-        reach not only the windows that hold them but up to four outputs further.
+        and with no precision asked for, several outputs may be worked out together: then Inf and
+        NaN reach not only the windows that hold them but up to four outputs further.
 
     Raises:
         TypeError: the dtypes are not the same, or the geometry is not integer.
@@ -124,22 +124,16 @@ def conv(
            [ 0., 25.,  0.],
            [ 0.,  0.,  0.]], dtype=float32)
     """
-    _check.same_dtype("conv", x=x, kernel=kernel, bias=bias)
-    _check_channels("conv", x, kernel, feature_group_count)
-    if bias is not None and bias.shape != kernel.shape[-1:]:
-        raise ValueError(
-            f"conv: `bias` must have shape {kernel.shape[-1:]}, one entry for each output channel "
-            f"of `kernel`, got {bias.shape}"
-        )
-    window = _check.window(
+    window = check_conv(
         "conv",
-        x.shape[1:-1],
-        kernel.shape[:-2],
+        x,
+        kernel,
+        bias,
         strides,
         padding,
-        kernel_dilation,
         input_dilation,
-        names=NAMES,
+        kernel_dilation,
+        feature_group_count,
     )
     dtype = _check.dtype("conv", preferred_element_type)
     return jitted_conv(x, kernel, bias, window, feature_group_count, precision, dtype)
@@ -426,6 +420,37 @@ _jitted_kernel_grad = jax.jit(_kernel_grad, static_argnums=(2, 3, 4))
 
 
 # Checks ------------------------------------------------------------------------------------------
+
+
+def check_conv(
+    function: str,
+    x: Array,
+    kernel: Array,
+    bias: Array | None,
+    strides: int | Sequence[int],
+    padding: _check.Padding,
+    input_dilation: int | Sequence[int],
+    kernel_dilation: int | Sequence[int],
+    groups: int,
+) -> Window:
+    """The geometry of a convolution, when all arguments fit."""
+    _check.same_dtype(function, x=x, kernel=kernel, bias=bias)
+    _check_channels(function, x, kernel, groups)
+    if bias is not None and bias.shape != kernel.shape[-1:]:
+        raise ValueError(
+            f"{function}: `bias` must have shape {kernel.shape[-1:]}, one entry for each output "
+            f"channel of `kernel`, got {bias.shape}"
+        )
+    return _check.window(
+        function,
+        x.shape[1:-1],
+        kernel.shape[:-2],
+        strides,
+        padding,
+        kernel_dilation,
+        input_dilation,
+        names=NAMES,
+    )
 
 
 def _check_kernel(function: str, kernel: Array, groups: int) -> None:

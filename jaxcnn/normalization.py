@@ -74,6 +74,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from jaxcnn import _check, _cotangent
+from jaxcnn._order import after
 
 AxisName = Hashable | Sequence[Hashable] | None
 Moments = tuple[Array, Array]
@@ -336,11 +337,16 @@ def batch_norm_bwd(
     """`(dx, dscale, dbias)` by (4) to (7), from the residuals and the cotangents of all outputs."""
     x, mean, r, scale, bias = residuals
     dy, (dmean, dvar) = cotangents
-    n, dy, m = _normalized(x, mean, r), _wide(dy), math.prod(x.shape[:-1])
-    dscale, dbias = (n * dy).sum(_batch(x)), dy.sum(_batch(x))  # (5)
+    x_wide, dy, m = _wide(x), _wide(dy), math.prod(x.shape[:-1])
+    dbias = dy.sum(_batch(x))  # (5)
+    from_mean = x_wide - _row(after(mean, dbias), x_wide)
+    dscale = (from_mean * dy).sum(_batch(x))  # (5) over r
+    dscale = r * dscale if m else dscale  # of no elements, r is NaN
     mean_dn, mean_n_dn = _scaled(dbias, scale) / m, _scaled(dscale, scale) / m  # (7)
-    dx = _row(r, n) * (_scaled(dy, scale) - _row(mean_dn, n) - n * _row(mean_n_dn, n))  # (4)
-    dx = dx + _row(dmean / m, n) + (_wide(x) - _row(mean, n)) * _row(2 * dvar / m, n)  # (6)
+    # (4) and (6), by what multiplies dy, x - mean and 1:
+    dx = _row(_scaled(r, scale), dy) * dy
+    dx = dx + _row(2 * dvar / m - r * r * mean_n_dn, dy) * from_mean
+    dx = dx + _row(dmean / m - r * mean_dn, dy)
     return _cotangent.match(dx, x), _matched(dscale, scale), _matched(dbias, bias)
 
 
@@ -356,7 +362,7 @@ def _variance(x: Array, mean: Array) -> Array:
 def variance_fwd(x: Array, mean: Array) -> tuple[Array, Moments]:
     """This device's own `var` by (1), around a mean over all; the residuals are the arguments."""
     wide = _wide(x)
-    return jnp.square(wide - _row(mean, wide)).mean(_batch(x)), (x, mean)
+    return jnp.square(_row(mean, wide) - wide).mean(_batch(x)), (x, mean)
 
 
 def variance_bwd(residuals: Moments, dvar: Array) -> tuple[Array | None, None]:

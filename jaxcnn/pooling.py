@@ -188,7 +188,7 @@ def max_pool_fwd(x: Array, window: Window) -> tuple[Array, Array]:
             winner = jnp.where(wins, jnp.array(tap, winner.dtype), winner)
         return y, winner
 
-    return choice.images_by_parts(by_taps, x, window)
+    return choice.pooled(by_taps, x, window)
 
 
 def max_pool_bwd(window: Window, winner: Array, dy: Array) -> tuple[Array]:

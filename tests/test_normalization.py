@@ -471,3 +471,16 @@ def main():
 
 if __name__ == "__main__":
     main()
+
+
+def test_a_stack_of_batch_norms_keeps_no_more_than_its_inputs_and_outputs():
+    x, scale, bias = jnp.ones((64, 16, 16, 32)), jnp.ones(32), jnp.ones(32)
+    layers = 6
+
+    def total(x):
+        for _ in range(layers):
+            x = jax.nn.relu(batch_norm(x, scale, bias)[0])
+        return x.sum()
+
+    memory = jax.jit(jax.grad(total)).lower(x).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < (layers + 3) * x.nbytes

@@ -95,7 +95,7 @@ def test_every_public_function_has_a_reference_twin_and_no_module_its_name():
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "_cpu").glob("*.py")), ids=lambda p: p.name)
 def test_how_a_sum_is_evaluated_knows_no_layer(path):
-    below = ("jaxcnn._cpu", "jaxcnn._taps", "jaxcnn._window")
+    below = ("jaxcnn._cpu", "jaxcnn._order", "jaxcnn._taps", "jaxcnn._window")
     assert not [
         name
         for name in imports_of(path)

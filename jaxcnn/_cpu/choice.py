@@ -27,12 +27,12 @@ from jax import Array, lax
 from jax.sharding import AxisType
 
 from jaxcnn._cpu import cuts, depthwise, patches, winograd
-from jaxcnn._cpu.parts import images_in_cache, map_parts
-from jaxcnn._taps import turned
+from jaxcnn._cpu.parts import CACHE, images_in_cache, map_parts, once
+from jaxcnn._order import after
+from jaxcnn._taps import FEW, turned
 from jaxcnn._window import Window
 
 Sum = Callable[[Array, Array], Array]
-FEW = 16  # channels that do not fill the registers
 
 
 class Problem(NamedTuple):
@@ -43,7 +43,7 @@ class Problem(NamedTuple):
     features: int
     window: Window
     groups: int
-    exact: bool  # as exact as the sum: not by Winograd's way
+    exact: bool  # as exact as the sum: not by Winograd's way, nor in blocks of windows
 
     @property
     def adjoint(self) -> "Problem":
@@ -84,22 +84,23 @@ def input_grad(
     """`dx` of `dy` and the kernel."""
     channels = kernel.shape[-2] * groups
     problem = Problem(dy.shape[0], channels, dy.shape[-1], window, groups, _exact(dy, precision))
-    return _evaluated(_input_grad, problem, dy, kernel, otherwise)
+    return _evaluated(_input_grad, problem, dy, kernel, otherwise, _late)
 
 
-def images_by_parts(f: Callable[[Array], Any], x: Array, window: Window) -> Any:
-    """`f(x)` of images, which are padded there: on a CPU by parts that fit the cache."""
-    padded = set(window.pads) != {(0, 0)}
-    if not padded or x.ndim <= len(window.size) + 1 or not _evaluable(x):
+def pooled(f: Callable[[Array], Any], x: Array, window: Window) -> Any:
+    """`f(x)` of images: on a CPU written to memory, and if padded by parts that fit the cache."""
+    if x.ndim <= len(window.size) + 1 or not _evaluable(x):
         return f(x)
-    return lax.platform_dependent(x, cpu=lambda x: map_parts(f, images_in_cache(x), x), default=f)
+    padded = set(window.pads) != {(0, 0)}
+    by_parts = partial(map_parts, f, images_in_cache(x)) if padded else partial(once, f)
+    return lax.platform_dependent(x, cpu=by_parts, default=f)
 
 
 # The choice --------------------------------------------------------------------------------------
 
 
 def _forward(problem: Problem) -> Sum | None:
-    _, channels, features, window, groups, _ = problem
+    _, channels, features, window, groups, exact = problem
     if max(window.input_dilation) > 1:
         evaluate = _input_grad(problem.adjoint)
         return evaluate and (lambda x, kernel: evaluate(x, turned(kernel, groups)))
@@ -110,10 +111,12 @@ def _forward(problem: Problem) -> Sum | None:
     if cut := _cut_for_winograd(problem):
         inner = partial(winograd.forward, window=cut.window)
         return lambda x, kernel: cut.joined_output(inner(cut.image(x), cut.kernel(kernel)))
+    if _suits_few(problem):
+        return partial(patches.forward_to_few, window=window)
     strided = max(window.strides) > 1 and channels >= FEW
     few = max(channels, features) < FEW
     if groups > 1 or max(window.taps) == 1 or strided or few:
-        return partial(patches.forward, window=window, groups=groups)
+        return partial(patches.forward, window=window, groups=groups, blocks=not exact)
     return None
 
 
@@ -133,7 +136,7 @@ def _kernel_grad(problem: Problem) -> Sum | None:
 
 
 def _input_grad(problem: Problem) -> Sum | None:
-    _, channels, features, window, groups, _ = problem
+    _, channels, features, window, groups, exact = problem
     if max(window.strides) == 1:
         evaluate = _forward(problem.adjoint)
         return evaluate and (lambda dy, kernel: evaluate(dy, turned(kernel, groups)))
@@ -142,7 +145,8 @@ def _input_grad(problem: Problem) -> Sum | None:
     cut = _cut_for_winograd(problem)
     if cut or (channels < FEW and groups == 1):
         cut = cut or cuts.by_strides(window)
-        as_rows = partial(patches.forward, window=_by_cut(problem, cut).adjoint.window)
+        adjoint = _by_cut(problem, cut).adjoint
+        as_rows = partial(patches.forward, window=adjoint.window, blocks=not exact)
         inner = _input_grad(_by_cut(problem, cut)) or (lambda dy, k: as_rows(dy, turned(k, 1)))
         return lambda dy, kernel: cut.image_grad(inner(cut.output(dy), cut.kernel(kernel)))
     return partial(patches.input_grad, window=window, groups=groups)
@@ -188,11 +192,24 @@ def _suits_winograd(problem: Problem, more: float = 1) -> bool:
     )
 
 
+def _suits_few(problem: Problem) -> bool:
+    """Half as many channels out as in, a register of them at most, and z of an image is small."""
+    _, channels, features, window, groups, _ = problem
+    plain = groups == max(window.strides) == 1 < max(window.taps)
+    z = math.prod(window.size) * math.prod(window.taps) * features
+    return plain and features <= min(channels // 2, 8) and z <= CACHE
+
+
 # Where there is one ------------------------------------------------------------------------------
 
 
 def _evaluated(
-    choose: Callable[[Problem], Sum | None], problem: Problem, a: Array, b: Array, otherwise: Sum
+    choose: Callable[[Problem], Sum | None],
+    problem: Problem,
+    a: Array,
+    b: Array,
+    otherwise: Sum,
+    order: Callable[[Sum], Sum] = lambda evaluate: evaluate,
 ) -> Array:
     window = problem.window
     wide = a.dtype in (jnp.float32, jnp.float64)
@@ -201,10 +218,13 @@ def _evaluated(
         return otherwise(a, b)
     if max(window.strides) > 1 and max(window.input_dilation) > 1:
         return otherwise(a, b)
-    chosen = choose(problem)
-    if chosen is None:
-        return otherwise(a, b)
+    chosen = order(choose(problem) or otherwise)
     return lax.platform_dependent(a, b, cpu=chosen, default=otherwise)
+
+
+def _late(evaluate: Sum) -> Sum:
+    """With a kernel that is not turned before the cotangent is known."""
+    return lambda dy, kernel: evaluate(dy, after(kernel, dy))
 
 
 def _evaluable(*arrays: Array) -> bool:
@@ -216,7 +236,7 @@ def _evaluable(*arrays: Array) -> bool:
 
 
 def _exact(x: Array, precision: Any) -> bool:
-    """Winograd's way is for float32, where no precision is asked for."""
+    """Winograd's way and blocks are for float32, where no precision is asked for."""
     default: Any = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     asked = default if precision is None else precision
     return x.dtype != jnp.float32 or asked not in (None, "default", lax.Precision.DEFAULT)

@@ -38,8 +38,8 @@ def input_grad(dy: Array, kernel: Array, window: Window) -> Array:
     by_tap = kernel.reshape(-1, kernel.shape[-1])
 
     def written(tap: np.ndarray, dy: Array) -> Array:
-        tap = tap[..., 0]  # its last axis is for channels, which come with the kernel
-        return dy * jnp.where((tap >= 0)[..., None], by_tap[np.maximum(tap, 0)], 0)
+        channel = np.arange(dy.shape[-1]) % kernel.shape[-1]
+        return dy * jnp.where(tap >= 0, by_tap[np.maximum(tap, 0), channel], 0)
 
     return gather(window, (dy,), (0,), written)
 

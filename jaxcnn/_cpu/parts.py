@@ -8,6 +8,7 @@ sharded over devices is cut along the runs' axis, so that each device holds a sh
 and the loop moves no image between them.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from jaxcnn._order import after
 
 Tree = Any  # an array, or several
 CACHE = 2**18  # elements: 1 MiB in float32
@@ -41,6 +44,20 @@ def images_per_part(batch: int, wanted: int) -> int:
 def images_in_cache(x: Array) -> int:
     """So many images of `x` that a padded copy of them fits the cache."""
     return images_per_part(len(x), max(CACHE // math.prod(x.shape[1:]), 1))
+
+
+def once(f: Callable[[Array], Tree], x: Array) -> Tree:
+    """`f(x)`, written to memory.
+
+    What is cheap per element, as a few comparisons, XLA works out again in every loop that reads
+    it, and keeps what it was worked out from. It does not look into a branch that may be taken.
+    """
+
+    def never() -> Tree:
+        shapes = jax.eval_shape(f, x)
+        return jax.tree.map(lambda like: _anything(like.shape, like.dtype, (x,)), shapes)
+
+    return lax.cond(x[(0,) * x.ndim] > jnp.inf, never, lambda: f(x))
 
 
 def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
@@ -106,4 +123,5 @@ def _anything(shape: tuple[int, ...], dtype: jnp.dtype, like: tuple[Array, ...])
 
 def _zeros(shape: tuple[int, ...], dtype: jnp.dtype, like: tuple[Array, ...]) -> Array:
     """The same, of zeros."""
-    return jnp.where(False, _anything(shape, dtype, like), jnp.zeros((), dtype))
+    zero = functools.reduce(after, like, jnp.zeros((), dtype))
+    return jnp.broadcast_to(zero, shape)

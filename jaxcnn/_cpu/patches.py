@@ -16,42 +16,74 @@ same windows are one multiplication.
 Where there are few channels out, a matrix of so few columns would not fill the registers. So a row
 is what `block` windows, next to each other along the last axis, meet together, and the matrix has a
 column for each of them: the kernel, moved down by a stride from one to the next, with zeros around
-it. The zeros cost less than the rows, fewer by as much, save.
+it. The zeros cost less than the rows, fewer by as much, save. (But Inf and NaN times zero is NaN.)
+
+Where fewer channels go out than come in, it costs less to multiply first, every element by the
+kernel's whole matrix, and to add what belongs to one window after that:
+
+    z = x · kernel (each element by each tap's matrix)       y[o] = sum_t z_t[o + d·t - p]
 
 Source: Chellapilla et al., "High performance convolutional neural networks for document
 processing", 2006, for the rows.
 """
 
+import functools
 import itertools
 import math
+import operator
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxcnn._cpu.parts import images_per_part, map_parts, sum_parts
+from jaxcnn._cpu.parts import images_per_part, map_parts, once, sum_parts
 from jaxcnn._taps import merge, pad, read, take, writers
 from jaxcnn._window import Window, span
 
 PART = 2**20  # elements of the rows of one part: 4 MiB in float32
+PRODUCTS = 2**23  # elements of z of one part: that it fits no cache costs less than parts would
 LEAST = 256  # rows in a part: for fewer, reading the matrix takes longer than multiplying by it
 COLUMNS = 32  # that fill the registers
 BLOCK = 4  # windows at most
 
 
-def forward(x: Array, kernel: Array, window: Window, groups: int = 1) -> Array:
-    """`y = rows · matrix`."""
-    block = _block(window, kernel.shape[-1], groups)
-    matrix = _matrix(kernel, window, block) if groups == 1 else _by_group(kernel, groups)
+def forward(x: Array, kernel: Array, window: Window, groups: int = 1, blocks: bool = True) -> Array:
+    """`y = rows · matrix`, in blocks of windows where there are few channels out."""
+    features = kernel.shape[-1]
+    block = _block(window, features, groups) if blocks else 1
+    matrix = (
+        _matrix(kernel, window, block)
+        if groups == 1
+        else _by_group(kernel.reshape(-1, features), groups)
+    )
 
     def part(x: Array) -> Array:
         if groups > 1:
-            return _multiply(_rows_by_group(x, window, groups), matrix)
+            rows = _rows_by_group(x, window, groups)
+            return _together(jnp.einsum("g...k,gko->g...o", rows, matrix))
         y = _rows(x, window, block) @ matrix  # (N, *windows, blocks, block · O)
-        y = y.reshape(*y.shape[:-2], -1, kernel.shape[-1])
+        y = y.reshape(*y.shape[:-2], -1, features)
         return y[..., : window.outputs[-1], :]
 
     return map_parts(part, _images(x, window), x)
+
+
+def forward_to_few(x: Array, kernel: Array, window: Window) -> Array:
+    """`y[o] = sum_t z_t[o + d·t - p]` with `z = x · kernel`. The strides are 1."""
+    channels, features = kernel.shape[-2:]
+    matrix = kernel.reshape(-1, channels, features).swapaxes(0, 1).reshape(channels, -1)
+
+    def part(x: Array) -> Array:
+        by_tap = jnp.split(x @ matrix, matrix.shape[1] // features, -1)
+        terms = (
+            read(pad(z_t, window.pads, 0), offset, window)
+            for z_t, offset in zip(by_tap, window.offsets(), strict=True)
+        )
+        return functools.reduce(operator.add, terms)
+
+    products = math.prod(x.shape[1:-1]) * matrix.shape[1]
+    images = images_per_part(len(x), max(PRODUCTS // products, 1))
+    return map_parts(part, images, x) if images < len(x) else once(part, x)
 
 
 def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
@@ -62,8 +94,7 @@ def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
     def part(x: Array, dy: Array) -> Array:
         if groups > 1:
             rows = _rows_by_group(x, window, groups)
-            columns = dy.reshape(-1, groups, dy.shape[-1] // groups)
-            return jnp.einsum("rgk,rgo->gok", rows.reshape(-1, *rows.shape[-2:]), columns)
+            return jnp.einsum("g...k,g...o->gok", rows, _by_group(dy, groups))
         rows = _rows(x, window, block)
         short = (0, blocks * block - window.outputs[-1])
         whole = pad(dy, ((0, 0),) * (len(window.taps) - 1) + (short,), 0)
@@ -88,9 +119,9 @@ def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
 def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Array:
     """Rows of `dy`, by remainders, times the kernel's transpose."""
     tables, counts, pads = writers(window)
-    by_tap = kernel.reshape(-1, kernel.shape[-2], groups, kernel.shape[-1] // groups)
-    by_tap = by_tap.transpose(2, 0, 3, 1)  # groups, taps, O / groups, C / groups
-    axes, channels = len(counts), kernel.shape[-2]
+    channels, features = kernel.shape[-2:]
+    by_tap = _by_group(kernel.reshape(-1, channels, features), groups).swapaxes(2, 3)
+    axes = len(counts)
     remainders = tuple(table.shape[1] for table in tables)
     alike: dict[tuple, list[tuple]] = {}  # what windows q are read: for which remainders r
     for r in itertools.product(*map(range, remainders)):
@@ -108,24 +139,25 @@ def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Arr
         return by_tap[:, np.array(numbers)].reshape(groups, -1, channels)
 
     def part(dy: Array) -> Array:
-        padded = pad(dy, pads, 0)
+        padded = pad(_by_group(dy, groups), pads, 0)
         found: dict[tuple, Array] = {}
         for shifts, together in alike.items():
             if not shifts:
-                zeros = jnp.zeros((len(dy), *counts, groups * channels), dy.dtype)
+                zeros = jnp.zeros((groups, len(dy), *counts, channels), dy.dtype)
                 found |= dict.fromkeys(together, zeros)
                 continue
             starts = [tuple(low - a for (low, _), a in zip(pads, q, strict=True)) for q in shifts]
-            reads = [take(padded, start, counts, (1,) * axes) for start in starts]
+            rows = jnp.concatenate(
+                [take(padded, start, counts, (1,) * axes) for start in starts], -1
+            )
             matrix = jnp.concatenate([taps(shifts, r) for r in together], -1)
-            product = _multiply(_stacked(reads, groups), matrix)
-            product = product.reshape(*product.shape[:-1], groups, len(together), channels)
-            for place, r in enumerate(together):
-                found[r] = product[..., place, :].reshape(len(dy), *counts, groups * channels)
+            product = jnp.einsum("g...k,gkc->g...c", rows, matrix)
+            found |= dict(zip(together, jnp.split(product, len(together), -1), strict=True))
         stacked = jnp.stack([found[r] for r in itertools.product(*map(range, remainders))])
         stacked = stacked.reshape(*remainders, *stacked.shape[1:])
-        order = [axes, *(a for j in range(axes) for a in (axes + 1 + j, j)), 2 * axes + 1]
-        return merge(stacked.transpose(order), window)
+        batch = (axes, axes + 1)  # groups and images
+        order = (*batch, *(a for j in range(axes) for a in (axes + 2 + j, j)), 2 * axes + 2)
+        return _together(merge(stacked.transpose(order), window))
 
     return map_parts(part, _images(dy, window), dy)
 
@@ -183,33 +215,24 @@ def _matrix(kernel: Array, window: Window, block: int) -> Array:
     return placed.swapaxes(2, 3).reshape(-1, block * features)
 
 
-# Rows by groups ----------------------------------------------------------------------------------
+# Groups, each with rows and a matrix of its own --------------------------------------------------
 
 
 def _rows_by_group(x: Array, window: Window, groups: int) -> Array:
-    padded = pad(x, window.pads, 0)
-    return _stacked([read(padded, offset, window) for offset in window.offsets()], groups)
+    """`(groups, N, *windows, taps · C / groups)`."""
+    padded = pad(_by_group(x, groups), window.pads, 0)
+    return jnp.concatenate([read(padded, offset, window) for offset in window.offsets()], -1)
 
 
-def _stacked(reads: list[Array], groups: int) -> Array:
-    """`(N, *windows, groups, taps · C / groups)` of the taps' `(N, *windows, C)`."""
-    parts = [x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups) for x in reads]
-    return jnp.concatenate(parts, -1)
+def _by_group(x: Array, groups: int) -> Array:
+    """`(groups, ..., C / groups)` of `(..., C)`."""
+    return jnp.moveaxis(x.reshape(*x.shape[:-1], groups, x.shape[-1] // groups), -2, 0)
 
 
-def _by_group(kernel: Array, groups: int) -> Array:
-    """`(groups, taps · C / groups, O / groups)`."""
-    features = kernel.shape[-1]
-    return jnp.moveaxis(kernel.reshape(-1, groups, features // groups), 1, 0)
-
-
-def _multiply(rows: Array, matrix: Array) -> Array:
-    """`(N, *windows, O)`."""
-    groups, _, features = matrix.shape
-    if groups == 1:
-        return rows[..., 0, :] @ matrix[0]
-    product = jnp.einsum("...gk,gko->...go", rows, matrix)
-    return product.reshape(*rows.shape[:-2], groups * features)
+def _together(x: Array) -> Array:
+    """The inverse of `_by_group`."""
+    apart = jnp.moveaxis(x, 0, -2)
+    return apart.reshape(*apart.shape[:-2], x.shape[0] * x.shape[-1])
 
 
 def _images(x: Array, window: Window) -> int:

@@ -33,12 +33,15 @@ from jax import Array, lax
 from jax.typing import DTypeLike
 
 from jaxcnn._cpu.parts import images_per_part, map_parts, sum_parts
+from jaxcnn._order import after
 from jaxcnn._taps import pad
 from jaxcnn._window import Sizes, Window
 
 POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity
 SIX = len(POINTS) + 1
 ROWS = 256  # tiles in a part: for fewer, reading U takes longer than multiplying by it
+# Entries of V in a part, for each point: XLA:CPU multiplies smaller matrices on one core alone.
+FORWARD, KERNEL = 2**17, 2**16
 
 
 def _evaluation(coefficients: int) -> np.ndarray:
@@ -71,7 +74,7 @@ def G(taps: int) -> np.ndarray:  # noqa: N802
 def forward(x: Array, kernel: Array, window: Window) -> Array:
     """`y = A^T [ V · U ] A`."""
     tile, tiles = _tile(window), _tiles(window)
-    by_tap = kernel.reshape(-1, math.prod(kernel.shape[-2:]))
+    by_tap = after(kernel, x).reshape(-1, math.prod(kernel.shape[-2:]))
     transformed = jnp.dot(_both(window, x.dtype), by_tap, precision="highest")  # U
     transformed = transformed.reshape(SIX**2, *kernel.shape[-2:])
 
@@ -86,20 +89,21 @@ def forward(x: Array, kernel: Array, window: Window) -> Array:
         y = y.reshape(len(x), tile[0] * tiles[0], tile[1] * tiles[1], kernel.shape[-1])
         return y[:, : window.outputs[0], : window.outputs[1]]
 
-    return map_parts(part, _images(x, window), x)
+    return map_parts(part, _images(x, kernel.shape[-1], FORWARD, window), x)
 
 
 def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     """`dg = G^T [ V^T · W ] G`."""
 
     def part(x: Array, dy: Array) -> Array:
+        x = after(x, dy)  # or else V would be kept since the forward pass, which makes the same
         return lax.dot_general(  # V^T · W, point by point
             _image_transform(x, window),
             _cotangent_transform(dy, window),
             (((1,), (1,)), ((0,), (0,))),
         )
 
-    products = sum_parts(part, _images(x, window), x, dy)
+    products = sum_parts(part, _images(x, dy.shape[-1], KERNEL, window), x, dy)
     by_tap = jnp.dot(_both(window, x.dtype).T, products.reshape(SIX**2, -1), precision="highest")
     return by_tap.reshape(*window.taps, *products.shape[1:])
 
@@ -168,8 +172,9 @@ def _tiles(window: Window) -> Sizes:
     return tuple(-(-n // m) for n, m in zip(window.outputs, _tile(window), strict=True))
 
 
-def _images(x: Array, window: Window) -> int:
-    return images_per_part(len(x), -(-ROWS // math.prod(_tiles(window))))
+def _images(x: Array, features: int, entries: int, window: Window) -> int:
+    rows = max(ROWS, entries // max(x.shape[-1], features))
+    return images_per_part(len(x), -(-rows // math.prod(_tiles(window))))
 
 
 def saving(window: Window) -> float:

@@ -64,6 +64,15 @@ def test_patches(at, channels, features, groups, least, monkeypatch):
     assert_close(found, dx)
 
 
+@pytest.mark.parametrize("at", [g for g in GEOMETRIES if max(g.values[0].strides) == 1])
+@pytest.mark.parametrize("products", [1, patches.PRODUCTS])
+def test_to_few_channels(at, products, monkeypatch):
+    monkeypatch.setattr(patches, "PRODUCTS", products)  # with the first, an image a part
+    x, kernel, dy = numbers(at, 3, 4, 2)
+    y, _, _ = by_loop(x, kernel, dy, at)
+    assert_close(jax.jit(partial(patches.forward_to_few, window=at))(x, kernel), y)
+
+
 @pytest.mark.parametrize("at", GEOMETRIES)
 def test_depthwise(at):
     x, kernel, dy = numbers(at, 3, 2, 2, groups=2)
@@ -127,6 +136,7 @@ def evaluation(problem, choose):
         (64, 256, window((56, 56), (1, 1), pads=0), 1, ("patches", "patches", "choice")),
         (64, 128, window((32, 32), (3, 3), strides=2), 1, ("patches", "patches", "patches")),
         (1, 6, window((28, 28), (5, 5), pads=2), 1, ("patches", "patches", "choice")),
+        (6, 16, window((14, 14), (5, 5), pads=0), 1, (None, "patches", "choice")),
         (64, 64, window((4096,), (9,), pads=4), 1, (None, "patches", None)),
     ],
 )

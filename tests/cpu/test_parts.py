@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from checking import draw
 
-from jaxcnn._cpu.parts import images_per_part, map_parts, sum_parts
+from jaxcnn._cpu.parts import images_per_part, map_parts, once, sum_parts
 
 
 @pytest.mark.parametrize("images", [1, 2, 4, 5, 7, 12])
@@ -23,3 +23,19 @@ def test_a_part_divides_the_batch_where_such_a_number_is_near(monkeypatch):
     assert [images_per_part(batch, 4) for batch in (1, 3, 12, 100, 127)] == [1, 3, 4, 4, 4]
     monkeypatch.setattr(jax, "device_count", lambda: 4)
     assert [images_per_part(batch, 2) for batch in (32, 24, 12, 7)] == [4, 4, 4, 1]
+
+
+@pytest.mark.parametrize("first", [0.0, np.nan, np.inf])
+def test_once_is_the_function(first):
+    x = jnp.array([[first, 2.0], [3.0, 4.0]])
+    double, total = jax.jit(lambda x: once(lambda x: (2 * x, x.sum(1)), x))(x)
+    np.testing.assert_array_equal(double, 2 * x)
+    np.testing.assert_array_equal(total, x.sum(1))
+    each = jax.vmap(lambda x: once(lambda x: 2 * x, x))(x)
+    np.testing.assert_array_equal(each, 2 * x)
+
+
+def test_once_is_in_a_program_of_its_own():
+    x = jnp.ones((8, 4))
+    text = jax.jit(lambda x: once(lambda x: 2 * x, x) + 1).lower(x).compile().as_text()
+    assert text.count(" conditional(") == 1

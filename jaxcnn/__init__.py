@@ -27,6 +27,7 @@ from jaxcnn.activations import (
     selu,
 )
 from jaxcnn.convolution import conv, conv_input_grad, conv_kernel_grad
+from jaxcnn.fused import conv_relu, conv_relu_max_pool
 from jaxcnn.general_convolution import conv_general_dilated, conv_transpose
 from jaxcnn.linear import dense, flatten
 from jaxcnn.logits import log_softmax, logsumexp, softmax
@@ -62,6 +63,8 @@ __all__ = [
     "conv_general_dilated",
     "conv_input_grad",
     "conv_kernel_grad",
+    "conv_relu",
+    "conv_relu_max_pool",
     "conv_transpose",
     "dense",
     "dropout",

@@ -61,6 +61,8 @@ __all__ = [
     "categorical_cross_entropy",
     "conv",
     "conv_general_dilated",
+    "conv_relu",
+    "conv_relu_max_pool",
     "conv_transpose",
     "dense",
     "dropout",
@@ -132,6 +134,65 @@ def conv(
     if bias is None:
         return y
     return y + bias.astype(y.dtype).reshape((1,) * (rank + 1) + bias.shape)
+
+
+def conv_relu(
+    x: Array,
+    kernel: Array,
+    bias: Array | None = None,
+    *,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    input_dilation: int | Sequence[int] = 1,
+    kernel_dilation: int | Sequence[int] = 1,
+    feature_group_count: int = 1,
+    precision: lax.PrecisionLike = None,
+) -> Array:
+    """`relu(conv(x, kernel, bias))`."""
+    z = conv(
+        x,
+        kernel,
+        bias,
+        strides=strides,
+        padding=padding,
+        input_dilation=input_dilation,
+        kernel_dilation=kernel_dilation,
+        feature_group_count=feature_group_count,
+        precision=precision,
+    )
+    return relu(z)
+
+
+def conv_relu_max_pool(
+    x: Array,
+    kernel: Array,
+    bias: Array | None = None,
+    *,
+    pool_shape: int | Sequence[int],
+    pool_strides: int | Sequence[int] | None = None,
+    pool_padding: Padding = "VALID",
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    input_dilation: int | Sequence[int] = 1,
+    kernel_dilation: int | Sequence[int] = 1,
+    feature_group_count: int = 1,
+    precision: lax.PrecisionLike = None,
+) -> Array:
+    """`max_pool(relu(conv(x, kernel, bias)))`."""
+    y = conv_relu(
+        x,
+        kernel,
+        bias,
+        strides=strides,
+        padding=padding,
+        input_dilation=input_dilation,
+        kernel_dilation=kernel_dilation,
+        feature_group_count=feature_group_count,
+        precision=precision,
+    )
+    window = _tuple(pool_shape, kernel.ndim - 2)
+    steps = window if pool_strides is None else _tuple(pool_strides, kernel.ndim - 2)
+    return max_pool(y, window, steps, pool_padding)
 
 
 def max_pool(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 import test_activations
 import test_convolution
+import test_fused
 import test_linear
 import test_logits
 import test_losses
@@ -19,6 +20,7 @@ from jaxcnn import (
     _taps,
     activations,
     convolution,
+    fused,
     linear,
     logits,
     losses,
@@ -42,6 +44,12 @@ def planted(rule, fwd, bwd, wrong_fwd, wrong_bwd):
 
 CONV = (convolution._conv, convolution.conv_fwd, convolution.conv_bwd)
 DENSE = (linear._dense, linear.dense_fwd, linear.dense_bwd)
+CONV_RELU = (fused._conv_relu, fused.conv_relu_fwd, fused.conv_relu_bwd)
+CONV_RELU_MAX_POOL = (
+    fused._conv_relu_max_pool,
+    fused.conv_relu_max_pool_fwd,
+    fused.conv_relu_max_pool_bwd,
+)
 MAX_POOL = (pooling._max_pool, pooling.max_pool_fwd, pooling.max_pool_bwd)
 AVG_POOL = (pooling._avg_pool, pooling.avg_pool_fwd, pooling.avg_pool_bwd)
 RELU = (activations._relu, activations.relu_fwd, activations.relu_bwd)
@@ -111,6 +119,25 @@ def every_tie_takes_the_gradient():
         return (_taps.gather(window, (dy, *masks), (0,) * (1 + len(masks)), written),)
 
     return MAX_POOL, fwd, bwd
+
+
+def relu_forgotten():
+    """A convolution and ReLU whose backward pass is the convolution's."""
+
+    def bwd(window, groups, precision, residuals, dy):
+        return convolution.conv_bwd(window, groups, precision, None, residuals[0], dy)
+
+    return CONV_RELU, fused.conv_relu_fwd, bwd
+
+
+def cut_off_maxima_win_where_no_tap_reads():
+    """With the number that stands for "no tap" as the winner of what ReLU has cut off."""
+
+    def fwd(*args):
+        y, (of_conv, winner) = fused.conv_relu_max_pool_fwd(*args)
+        return y, (of_conv, jnp.maximum(winner, -1))
+
+    return CONV_RELU_MAX_POOL, fwd, fused.conv_relu_max_pool_bwd
 
 
 def moments_held_constant():
@@ -192,6 +219,14 @@ BUGS = {
     ),
     "conv, dbias: zero": (changed(CONV, 2, jnp.zeros_like), conv_loop),
     "conv, dbias: mean for a sum": (changed(CONV, 2, halved), conv_loop),
+    "conv and relu: relu forgotten": (
+        relu_forgotten(),
+        lambda: test_fused.test_conv_relu_is_autodiff("same", with_bias=True),
+    ),
+    "conv, relu and pool: cut-off maxima pass": (
+        cut_off_maxima_win_where_no_tap_reads(),
+        lambda: test_fused.test_conv_relu_max_pool_is_autodiff("same", "overlapping"),
+    ),
     "max pool: sign": (changed(MAX_POOL, 0, jnp.negative), max_pool_loop),
     "max pool: window shifted": (
         changed(MAX_POOL, 0, shifted),

@@ -27,6 +27,10 @@ CALLS = {
     "conv_transpose": (
         lambda ops, *a: ops.conv_transpose(*a, (2, 2), "SAME"), (2, 3, 2, 2), (3, 3, 2, 3),
     ),
+    "conv_relu": (lambda ops, *a: ops.conv_relu(*a), (2, 5, 4, 2), (3, 2, 2, 3), (3,)),
+    "conv_relu_max_pool": (
+        lambda ops, *a: ops.conv_relu_max_pool(*a, pool_shape=2), (2, 5, 4, 2), (3, 2, 2, 3), (3,),
+    ),
     "max_pool": (lambda ops, x: ops.max_pool(x, (3, 2), (2, 2), "SAME"), (2, 5, 4, 2)),
     "min_pool": (lambda ops, x: ops.min_pool(x, (2, 2)), (2, 5, 4, 2)),
     "avg_pool": (lambda ops, x: ops.avg_pool(x, (3, 2), (2, 1), "SAME"), (2, 5, 4, 2)),

@@ -81,10 +81,8 @@ def apply(
     (2, 10)
     """
     del train, key
-    x = ops.relu(ops.conv(x, **params["conv1"]))
-    x = ops.max_pool(x, (2, 2), strides=(2, 2))
-    x = ops.relu(ops.conv(x, **params["conv2"], padding="VALID"))
-    x = ops.max_pool(x, (2, 2), strides=(2, 2))
+    x = ops.conv_relu_max_pool(x, **params["conv1"], pool_shape=2)
+    x = ops.conv_relu_max_pool(x, **params["conv2"], padding="VALID", pool_shape=2)
     x = ops.flatten(x)
     x = ops.relu(ops.dense(x, **params["dense1"]))
     x = ops.relu(ops.dense(x, **params["dense2"]))

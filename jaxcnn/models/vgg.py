@@ -96,10 +96,10 @@ def apply(
     >>> logits.shape
     (2, 10)
     """
-    for stage in params["stages"]:
-        for layer in stage:
-            x = ops.relu(ops.conv(x, **layer))
-        x = ops.max_pool(x, (2, 2), strides=(2, 2))
+    for *layers, last in params["stages"]:
+        for layer in layers:
+            x = ops.conv_relu(x, **layer)
+        x = ops.conv_relu_max_pool(x, **last, pool_shape=2)
     x = ops.flatten(ops.avg_pool(x, x.shape[1:3]))
     x = ops.relu(ops.dense(x, **params["dense"]))
     if train:

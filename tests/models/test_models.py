@@ -41,18 +41,22 @@ def test_sizes(model, options, size, parameters, multiplications):
 
     total = 0
 
-    def counted(operation):
+    def counted(operation, of=None):
         def call(x, kernel, *args, **keywords):
             nonlocal total
             y = operation(x, kernel, *args, **keywords)
-            total += math.prod(y.shape) * math.prod(kernel.shape[:-1])
+            geometry = {name: value for name, value in keywords.items() if "pool" not in name}
+            outputs = jax.eval_shape(partial(of or operation, **geometry), x, kernel).shape
+            total += math.prod(outputs) * math.prod(kernel.shape[:-1])
             return y
 
         return call
 
+    convolutions = ("conv", "conv_relu", "conv_relu_max_pool")
     ops = SimpleNamespace(
         **{name: getattr(jaxcnn, name) for name in jaxcnn.__all__}
-        | {"conv": counted(jaxcnn.conv), "dense": counted(jaxcnn.dense)}
+        | {name: counted(getattr(jaxcnn, name), jaxcnn.conv) for name in convolutions}
+        | {"dense": counted(jaxcnn.dense)}
     )
     images = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
     jax.eval_shape(partial(apply, ops=ops), params, state, images)

@@ -29,7 +29,7 @@ from jax import Array, lax
 
 from jaxcnn._window import Pads, Sizes, Window, span
 
-FEW = 16  # channels that do not fill the registers
+FEW = 16  # channels, which hardly fill the registers
 
 
 def pad(x: Array, pads: Pads, value: float) -> Array:
@@ -76,7 +76,7 @@ def gather(
     split = (*batch, *(size for count in counts for size in (count, 1)), channels)
     # Few channels do not fill the registers: then the last axis, its j and r, goes beside them.
     last = (counts[-1], tables[-1].shape[1], channels)
-    beside = channels < FEW and last[1] > 1
+    beside = channels <= FEW and last[1] > 1
     total: Array | None = None
     for shift in itertools.product(*(range(len(table)) for table in tables)):
         tap = np.zeros((), int)
@@ -91,8 +91,7 @@ def gather(
         shifted = [take(array, start, counts, ones).reshape(split) for array in padded]
         if beside:
             tap = _flat(np, np.broadcast_to(tap, (*tap.shape[:-3], *last)))
-            each = [jnp.broadcast_to(x, (*split[:-3], *last)) for x in shifted]
-            shifted = [lax.optimization_barrier(_flat(jnp, x)) for x in each]
+            shifted = [_flat(jnp, jnp.broadcast_to(x, (*split[:-3], *last))) for x in shifted]
         added = term(tap, *shifted)
         total = added if total is None else total + added
     assert total is not None

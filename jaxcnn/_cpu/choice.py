@@ -8,12 +8,15 @@ on two cores with AVX2, in float32, as the time of `otherwise` over that of the 
 
     evaluation    where                              forward      kernel       input's gradient
     depthwise     a group for each channel           10 to 32     8 to 140     20 to 90
-    winograd      2x2 to 5x5 taps, no strides,       1.2 to 2.9   2.9 to 21    1.2 to 3.0
+    winograd      2x2 to 5x5 taps, no strides,       1.2 to 3.0   2.9 to 21    1.2 to 3.0
                   16 channels and more
-    patches       1x1                                0.9 to 1.5   10 to 22     1.1 to 2.7
-                  strides, 16 channels and more      1.0 to 1.7   2.3          2.2
+    patches       1x1                                1.0 to 3.2   10 to 27     1.1 to 2.7
+                  strides, 16 channels and more      0.8 to 1.7   2.3          2.2
                   fewer than 16 channels             3 to 7       1.1 to 1.8   1.5
+                  in groups                          3            100          100
                   all else                           0.5 to 1.0   0.9 to 2.5   0.5 to 1.0
+    to few        to 8 channels, from twice as       2 to 16
+                  many at least
 """
 
 import math

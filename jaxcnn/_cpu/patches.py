@@ -236,7 +236,12 @@ def _together(x: Array) -> Array:
 
 
 def _images(x: Array, window: Window) -> int:
-    """Of `x` or `dy`: so many that their rows fit the cache, and are not too few."""
+    """Of `x` or `dy`: so many that their rows fit the cache, and are not too few.
+
+    All of them where a row is what one tap reads, no more numbers than there are.
+    """
+    if math.prod(window.taps) == 1:
+        return len(x)
     windows = math.prod(window.outputs)
     fit = PART // (windows * math.prod(window.taps) * x.shape[-1])
     return images_per_part(len(x), max(fit, -(-LEAST // windows)))

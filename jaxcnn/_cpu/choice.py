@@ -13,9 +13,9 @@ on two cores with AVX2, in float32, as the time of `otherwise` over that of the 
     patches       1x1                                1.0 to 3.2   10 to 27     1.1 to 2.7
                   strides, 16 channels and more      0.8 to 1.7   2.3          2.2
                   fewer than 16 channels             3 to 7       1.1 to 1.8   1.5
-                  in groups                          3            100          100
+                  in groups                          3            120, both together
                   all else                           0.5 to 1.0   0.9 to 2.5   0.5 to 1.0
-    to few        to 8 channels, from twice as       2 to 16
+    to few        to 8 channels, from twice as       1.6 to 16
                   many at least
 """
 

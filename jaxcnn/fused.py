@@ -25,6 +25,8 @@ and without relu, and elsewhere nothing passes. From dz to x, kernel and bias go
 Residuals: x and the kernel; and of (1) y, which the next layer keeps as its input; of (2) w, one
 byte an element of y, which is set to "none" where y is not > 0. Of one after another, autodiff
 keeps z or its signs, relu(z) and y.
+
+Sources: those of `convolution.py`, `activations.py` and `pooling.py`, whose rules these are.
 """
 
 from collections.abc import Sequence
@@ -36,6 +38,7 @@ from jax import Array
 
 from jaxcnn import _check, _cotangent
 from jaxcnn._window import Window
+from jaxcnn.activations import relu_bwd, relu_fwd
 from jaxcnn.convolution import Precision, check_conv, conv_bwd, conv_fwd
 from jaxcnn.convolution import Residuals as ConvResiduals
 from jaxcnn.pooling import NO_WINNER, max_pool_bwd, max_pool_fwd
@@ -184,7 +187,7 @@ def conv_relu_fwd(
 ) -> tuple[Array, tuple[ConvResiduals, Array]]:
     """`y` by (1), and the residuals: those of `conv_fwd`, and `y`."""
     z, residuals = conv_fwd(x, kernel, bias, window, groups, precision)
-    y = jnp.maximum(z, 0)
+    y, _ = relu_fwd(z)
     return y, (residuals, y)
 
 
@@ -197,7 +200,7 @@ def conv_relu_bwd(
 ) -> Cotangents:
     """`(dx, dkernel, dbias)`, from the residuals and the output's cotangent."""
     of_conv, y = residuals
-    dz = jnp.where(y > 0, dy, jnp.zeros((), dy.dtype))  # (3)
+    (dz,) = relu_bwd(y > 0, dy)  # (3)
     return conv_bwd(window, groups, precision, None, of_conv, dz)
 
 
@@ -230,8 +233,9 @@ def conv_relu_max_pool_fwd(
     """`y` by (2), and the residuals: those of `conv_fwd`, and the winners."""
     z, residuals = conv_fwd(x, kernel, bias, window, groups, precision)
     u, winner = max_pool_fwd(z, pool)
-    winner = jnp.where(u > 0, winner, jnp.array(NO_WINNER, winner.dtype))
-    return jnp.maximum(u, 0), (residuals, winner)
+    y, passes = relu_fwd(u)
+    winner = jnp.where(passes, winner, jnp.array(NO_WINNER, winner.dtype))
+    return y, (residuals, winner)
 
 
 def conv_relu_max_pool_bwd(
@@ -248,8 +252,8 @@ def conv_relu_max_pool_bwd(
     dx, dkernel, _ = conv_bwd(window, groups, precision, None, (x, kernel, None), dz)
     if bias is None:
         return dx, dkernel, None
-    passed = jnp.where(winner >= 0, dy, jnp.zeros((), dy.dtype))
-    return dx, dkernel, _cotangent.match(passed.sum(range(dy.ndim - 1)), bias)  # (5)
+    (du,) = relu_bwd(winner >= 0, dy)
+    return dx, dkernel, _cotangent.match(du.sum(range(dy.ndim - 1)), bias)  # (5)
 
 
 _conv_relu_max_pool.defvjp(conv_relu_max_pool_fwd, conv_relu_max_pool_bwd)

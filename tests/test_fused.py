@@ -90,6 +90,20 @@ def test_of_equal_maxima_the_first_takes_all_and_nothing_passes_from_zero_down()
     assert jax.grad(lambda x: jaxcnn.conv_relu(x, ONE).sum())(x).ravel().tolist() == [0, 0, 1]
 
 
+@pytest.mark.parametrize("name", ["conv_relu", "conv_relu_max_pool"])
+def test_at_the_kink_nothing_passes_in_second_order(name):
+    options = {"pool_shape": 2} if "pool" in name else {}
+    x = jnp.zeros((1, 2, 1))
+
+    def scaled(scale, x):
+        return scale * getattr(jaxcnn, name)(x, ONE, **options).sum()
+
+    def dscale(x):  # with dx beside it, so that the forward rule is differentiated
+        return jax.grad(scaled, (0, 1))(1.0, x)[0]
+
+    assert jax.grad(dscale)(x).ravel().tolist() == [0, 0]
+
+
 def test_nan_goes_through_and_passes_nothing_back():
     x = jnp.array([jnp.nan, 1.0, 2.0, 3.0]).reshape(1, 4, 1)
     y = jaxcnn.conv_relu_max_pool(x, ONE, pool_shape=2)

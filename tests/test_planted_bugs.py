@@ -130,6 +130,17 @@ def relu_forgotten():
     return CONV_RELU, fused.conv_relu_fwd, bwd
 
 
+def relu_as_a_maximum():
+    """With `jnp.maximum`, whose derivative at the kink is a half: seen in second order alone."""
+
+    def fwd(*args):
+        z, of_conv = convolution.conv_fwd(*args)
+        y = jnp.maximum(z, 0)
+        return y, (of_conv, y)
+
+    return CONV_RELU, fwd, fused.conv_relu_bwd
+
+
 def cut_off_maxima_win_where_no_tap_reads():
     """With the number that stands for "no tap" as the winner of what ReLU has cut off."""
 
@@ -222,6 +233,10 @@ BUGS = {
     "conv and relu: relu forgotten": (
         relu_forgotten(),
         lambda: test_fused.test_conv_relu_is_autodiff("same", with_bias=True),
+    ),
+    "conv and relu: half the gradient at the kink, in second order": (
+        relu_as_a_maximum(),
+        lambda: test_fused.test_at_the_kink_nothing_passes_in_second_order("conv_relu"),
     ),
     "conv, relu and pool: cut-off maxima pass": (
         cut_off_maxima_win_where_no_tap_reads(),

@@ -41,13 +41,17 @@ and since its scale is constant over a set, the two sums of (5) serve (4), which
 
     E[dn] = scale dbias / m        E[n dn] = scale dscale / m                                  (7)
 
+With n = (x - mean) r, what multiplies dy, x - mean and 1 in (4) and (6) together is a number a set:
+
+    dx = r scale dy + (2 dvar / m - r^2 E[n dn]) (x - mean) + (dmean / m - r E[dn])            (8)
+
 (In group norm likewise the sums of one image, times scale / (H·W), averaged over the g channels.)
 With given moments, as in inference, only what is inside y remains:
 
-    dx = r scale dy                dmean = -r scale dbias        dvar = -r^2 scale dscale / 2  (8)
+    dx = r scale dy                dmean = -r scale dbias        dvar = -r^2 scale dscale / 2  (9)
 
 These dmean and dvar, put into (6), give (4) again. So it goes over devices: mean and var are the
-`lax.pmean` of each device's own E, y takes them as given, (8), and what comes back from `pmean` to
+`lax.pmean` of each device's own E, y takes them as given, (9), and what comes back from `pmean` to
 the device's own moments goes to dx by (6). Casts, means and `pmean` are linear and left to JAX:
 what the cotangent of a `pmean` is to one device differs between `jax.shard_map` with and without
 `check_vma` and `jax.vmap`, and a rule cannot tell which it is in. On one device x - mean has not
@@ -334,17 +338,16 @@ def batch_norm_fwd(
 def batch_norm_bwd(
     epsilon: float, residuals: Residuals, cotangents: tuple[Array, Moments]
 ) -> tuple[Array | None, Array | None, Array | None]:
-    """`(dx, dscale, dbias)` by (4) to (7), from the residuals and the cotangents of all outputs."""
+    """`(dx, dscale, dbias)` by (5), (7) and (8), from the residuals and the cotangents."""
     x, mean, r, scale, bias = residuals
     dy, (dmean, dvar) = cotangents
     x_wide, dy, m = _wide(x), _wide(dy), math.prod(x.shape[:-1])
     dbias = dy.sum(_batch(x))  # (5)
     from_mean = x_wide - _row(after(mean, dbias), x_wide)
-    dscale = (from_mean * dy).sum(_batch(x))  # (5) over r
-    dscale = r * dscale if m else dscale  # of no elements, r is NaN
+    over_r = (from_mean * dy).sum(_batch(x))
+    dscale = r * over_r if m else over_r  # (5); of no elements, r is NaN
     mean_dn, mean_n_dn = _scaled(dbias, scale) / m, _scaled(dscale, scale) / m  # (7)
-    # (4) and (6), by what multiplies dy, x - mean and 1:
-    dx = _row(_scaled(r, scale), dy) * dy
+    dx = _row(_scaled(r, scale), dy) * dy  # (8)
     dx = dx + _row(2 * dvar / m - r * r * mean_n_dn, dy) * from_mean
     dx = dx + _row(dmean / m - r * mean_dn, dy)
     return _cotangent.match(dx, x), _matched(dscale, scale), _matched(dbias, bias)
@@ -362,7 +365,7 @@ def _variance(x: Array, mean: Array) -> Array:
 def variance_fwd(x: Array, mean: Array) -> tuple[Array, Moments]:
     """This device's own `var` by (1), around a mean over all; the residuals are the arguments."""
     wide = _wide(x)
-    return jnp.square(_row(mean, wide) - wide).mean(_batch(x)), (x, mean)
+    return jnp.square(wide - _row(mean, wide)).mean(_batch(x)), (x, mean)
 
 
 def variance_bwd(residuals: Moments, dvar: Array) -> tuple[Array | None, None]:
@@ -409,7 +412,7 @@ def batch_norm_inference_fwd(
 def batch_norm_inference_bwd(
     epsilon: float, residuals: Given, dy: Array
 ) -> tuple[Array | None, Array | None, Array | None, Array | None, Array | None]:
-    """`(dx, dmean, dvar, dscale, dbias)` by (5) and (8), from the residuals and the cotangent."""
+    """`(dx, dmean, dvar, dscale, dbias)` by (5) and (9), from the residuals and the cotangent."""
     x, mean, var, scale, bias = residuals
     r = lax.rsqrt(_wide(var) + epsilon)
     n, dy = _normalized(x, mean, r), _wide(dy)

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxcnn._order import after
+from jaxcnn._order import after, never
 
 Tree = Any  # an array, or several
 CACHE = 2**18  # elements: 1 MiB in float32
@@ -53,11 +53,11 @@ def once(f: Callable[[Array], Tree], x: Array) -> Tree:
     it, and keeps what it was worked out from. It does not look into a branch that may be taken.
     """
 
-    def never() -> Tree:
+    def anything() -> Tree:
         shapes = jax.eval_shape(f, x)
         return jax.tree.map(lambda like: _anything(like.shape, like.dtype, (x,)), shapes)
 
-    return lax.cond(x[(0,) * x.ndim] > jnp.inf, never, lambda: f(x))
+    return lax.cond(never(x), anything, lambda: f(x))
 
 
 def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:

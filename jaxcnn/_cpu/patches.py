@@ -49,18 +49,13 @@ BLOCK = 4  # windows at most
 
 def forward(x: Array, kernel: Array, window: Window, groups: int = 1, blocks: bool = True) -> Array:
     """`y = rows · matrix`, in blocks of windows where there are few channels out."""
+    if groups > 1:
+        return _forward_by_group(x, kernel, window, groups)
     features = kernel.shape[-1]
-    block = _block(window, features, groups) if blocks else 1
-    matrix = (
-        _matrix(kernel, window, block)
-        if groups == 1
-        else _by_group(kernel.reshape(-1, features), groups)
-    )
+    block = _block(window, features) if blocks else 1
+    matrix = _matrix(kernel, window, block)
 
     def part(x: Array) -> Array:
-        if groups > 1:
-            rows = _rows_by_group(x, window, groups)
-            return _together(jnp.einsum("g...k,gko->g...o", rows, matrix))
         y = _rows(x, window, block) @ matrix  # (N, *windows, blocks, block · O)
         y = y.reshape(*y.shape[:-2], -1, features)
         return y[..., : window.outputs[-1], :]
@@ -88,24 +83,20 @@ def forward_to_few(x: Array, kernel: Array, window: Window) -> Array:
 
 def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
     """`dmatrix = rowsᵀ · dy`, worked out as its transpose, which is faster."""
-    block = _block(window, dy.shape[-1], groups)
+    if groups > 1:
+        return _kernel_grad_by_group(x, dy, window, groups)
+    channels, features = x.shape[-1], dy.shape[-1]
+    block = _block(window, features)
     blocks = -(-window.outputs[-1] // block)
 
     def part(x: Array, dy: Array) -> Array:
-        if groups > 1:
-            rows = _rows_by_group(x, window, groups)
-            return jnp.einsum("g...k,g...o->gok", rows, _by_group(dy, groups))
         rows = _rows(x, window, block)
         short = (0, blocks * block - window.outputs[-1])
         whole = pad(dy, ((0, 0),) * (len(window.taps) - 1) + (short,), 0)
-        columns = whole.reshape(-1, block * dy.shape[-1])
+        columns = whole.reshape(-1, block * features)
         return jnp.einsum("rk,ro->ok", rows.reshape(-1, rows.shape[-1]), columns)
 
     total = sum_parts(part, _images(x, window), x, dy)
-    channels, features = x.shape[-1] // groups, dy.shape[-1] // groups
-    if groups > 1:
-        by_tap = jnp.moveaxis(total.reshape(groups, features, -1, channels), (2, 3), (0, 1))
-        return by_tap.reshape(*window.taps, channels, groups * features)
     outer = math.prod(window.taps[:-1])
     by_place = total.reshape(block, features, outer, -1, channels)
     places = _places(window, block)  # [place, window of the block]: the tap, or -1
@@ -165,8 +156,8 @@ def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Arr
 # Rows of one group, by blocks of windows ---------------------------------------------------------
 
 
-def _block(window: Window, features: int, groups: int) -> int:
-    if groups > 1 or window.dilation[-1] > 1:
+def _block(window: Window, features: int) -> int:
+    if window.dilation[-1] > 1:
         return 1
     most = max(min(COLUMNS // features, BLOCK), 1)
     blocks = -(-window.outputs[-1] // most)
@@ -216,6 +207,27 @@ def _matrix(kernel: Array, window: Window, block: int) -> Array:
 
 
 # Groups, each with rows and a matrix of its own --------------------------------------------------
+
+
+def _forward_by_group(x: Array, kernel: Array, window: Window, groups: int) -> Array:
+    matrix = _by_group(kernel.reshape(-1, kernel.shape[-1]), groups)
+
+    def part(x: Array) -> Array:
+        rows = _rows_by_group(x, window, groups)
+        return _together(jnp.einsum("g...k,gko->g...o", rows, matrix))
+
+    return map_parts(part, _images(x, window), x)
+
+
+def _kernel_grad_by_group(x: Array, dy: Array, window: Window, groups: int) -> Array:
+    def part(x: Array, dy: Array) -> Array:
+        rows = _rows_by_group(x, window, groups)
+        return jnp.einsum("g...k,g...o->gok", rows, _by_group(dy, groups))
+
+    total = sum_parts(part, _images(x, window), x, dy)
+    channels, features = x.shape[-1] // groups, dy.shape[-1] // groups
+    by_tap = jnp.moveaxis(total.reshape(groups, features, -1, channels), (2, 3), (0, 1))
+    return by_tap.reshape(*window.taps, channels, groups * features)
 
 
 def _rows_by_group(x: Array, window: Window, groups: int) -> Array:

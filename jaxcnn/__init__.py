@@ -12,7 +12,8 @@ gradient derived by hand, beside the code. `jaxcnn.reference` has the same funct
 True
 
 Each file derives what it computes: `convolution.py`, `pooling.py`, `linear.py`, `activations.py`,
-`logits.py`, `losses.py` and so on. Beside them are `models/`, `training/` and `compare/`.
+`logits.py`, `losses.py` and so on. `compare_gradients` and `audit` in `compare/` are for rules of
+your own as well. Beside them are `models/` and `training/`.
 """
 
 from jaxcnn import reference
@@ -26,6 +27,7 @@ from jaxcnn.activations import (
     relu6,
     selu,
 )
+from jaxcnn.compare import audit, compare_gradients, drop_custom_vjp
 from jaxcnn.convolution import conv, conv_input_grad, conv_kernel_grad
 from jaxcnn.fused import conv_relu, conv_relu_max_pool
 from jaxcnn.general_convolution import conv_general_dilated, conv_transpose
@@ -54,11 +56,13 @@ from jaxcnn.smooth_activations import (
 )
 
 __all__ = [
+    "audit",
     "avg_pool",
     "batch_norm",
     "batch_norm_inference",
     "binary_cross_entropy",
     "categorical_cross_entropy",
+    "compare_gradients",
     "conv",
     "conv_general_dilated",
     "conv_input_grad",
@@ -67,6 +71,7 @@ __all__ = [
     "conv_relu_max_pool",
     "conv_transpose",
     "dense",
+    "drop_custom_vjp",
     "dropout",
     "elu",
     "flatten",

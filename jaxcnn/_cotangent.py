@@ -29,7 +29,7 @@ def match(cotangent: Array, primal: Array) -> Array | None:
     )
     if stretched:
         cotangent = cotangent.sum(stretched).reshape(primal.shape)
-    replicated = _varying(cotangent) - _varying(primal)
+    replicated = varying(cotangent) - varying(primal)
     if replicated:
         cotangent = lax.psum(cotangent, tuple(replicated))
     return cotangent.astype(primal.dtype)
@@ -44,7 +44,7 @@ def sharding(primal: Array) -> NamedSharding | None:
     return found if AxisType.Explicit in found.mesh.axis_types else None
 
 
-def _varying(x: Array) -> frozenset[str]:
+def varying(x: Array) -> frozenset[str]:
     """The mesh axes along which `x` differs from device to device, inside `jax.shard_map`."""
     kind: Any = jax.typeof(x)
     # JAX 0.10 moved the set from the type's `vma` into its `mat` (manual axis type).

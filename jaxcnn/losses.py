@@ -250,11 +250,13 @@ def _safe_softmax_cross_entropy(z: Array, labels: Array) -> Array:
 
 
 def safe_softmax_cross_entropy_fwd(z: Array, labels: Array) -> tuple[Array, SoftmaxResiduals]:
-    """`loss` by (2) over the labels that are not 0, and the residuals `(log p, labels, None)`."""
+    """`loss` by (2), where a label of 0 hides an infinity; the residuals `(log p, labels, None)`.
+
+    Nothing else is hidden: the loss is linear in a label of 0 as well, by `-log p`.
+    """
     log_p, _ = log_softmax_fwd(z, None, -1)
-    counts = labels != 0
     shape = jnp.broadcast_shapes(z.shape, labels.shape)
-    finite = masked(jnp.broadcast_to(log_p, shape), counts, 0)
+    finite = masked(jnp.broadcast_to(log_p, shape), (labels != 0) | jnp.isfinite(log_p), 0)
     return _weighted_sum(finite, labels, None, (-1,)), (log_p, labels, None)
 
 

@@ -1,12 +1,18 @@
-"""Manual against autodiff: is each gradient of a model right?
+"""Manual against autodiff: is a gradient right, and what does it cost?
 
-`compare_model` gives a row for each input of each call that the model makes, and for each of its
-parameters. `calls.py` records the calls, `rows.py` compares a function's gradients with those of
-autodiff, `differences.py` with central differences, `tolerance.py` says how far apart they may be,
-and `report.py` prints them.
+    compare_gradients    one function: values, gradients, contract, edges, cost    (gradients.py)
+    audit                each rule that a function calls, on the data there        (rules.py)
+    drop_custom_vjp      a function without its rules, for autodiff                (jaxprs.py)
+
+`problem.py` folds a function's arguments away and compiles it twice, in its dtypes and in float64;
+`agreement.py` says how far two results may be apart, and `point.py` judges those at one point, with
+`judge.py` for kinks, `diagnosis.py` and `as_if.py` for the words. `contract.py`, `edges.py`,
+`differences.py` and `cost.py` are the other checks; `report.py` prints.
 """
 
-from jaxcnn.compare.model import compare_model, draw_biases
-from jaxcnn.compare.rows import Row
+from jaxcnn.compare.gradients import compare_gradients
+from jaxcnn.compare.jaxprs import drop_custom_vjp
+from jaxcnn.compare.report import Report, Row
+from jaxcnn.compare.rules import audit
 
-__all__ = ["Row", "compare_model", "draw_biases"]
+__all__ = ["Report", "Row", "audit", "compare_gradients", "drop_custom_vjp"]

@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--dtype", choices=dtypes, default="float32")
     parser.add_argument("--cost", action="store_true", help="also time, work and memory")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of tables")
-    parser.add_argument("--batch-size", type=integer(1, 1000), default=16, metavar="N")
+    parser.add_argument("--batch-size", type=integer(1, 1000), default=8, metavar="N")
     parser.add_argument("--seed", type=integer(0, 2**32 - 1), default=0, metavar="N")
     arguments = parser.parse_args()
     if arguments.function and arguments.model:

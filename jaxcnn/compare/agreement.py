@@ -9,8 +9,7 @@ with n the number of terms in the longest sum, |g|_max the largest entry and s w
 change by when the arrays are multiplied by a number that differs from 1 by a few eps: which is the
 rounding of these very programs on these very numbers, cancellation and bad conditioning included,
 while zeros stay zeros and ties stay ties (and at least what the rounding of the outputs loses).
-Then, with float64 as the judge, the error in their own
-dtype is held to
+Then, with float64 as the judge, the error in their own dtype is held to
 
     4 (eps + sqrt(n) eps') |g|_max + 8 s + 4 e                                               (2)
 

@@ -1,14 +1,13 @@
 """What a rule owes to JAX besides the right numbers: a row for each promise.
 
 A gradient is linear in the cotangent; it is the same twice, compiled or not, mapped or looped over,
-rematerialised, and inside `scan` and `shard_map`; and it has a derivative itself. `vmap`, `scan`
-and `checkpoint` are tried together, one inside the other, in one program; only if that fails is
-each tried alone, to say which.
+rematerialised, and inside `scan` and `shard_map`. (And it has a derivative: `second_order.py`.)
+`vmap`, `scan` and `checkpoint` are tried together, one inside the other, in one program; only if
+that fails is each tried alone, to say which.
 """
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import jax
@@ -19,9 +18,9 @@ from jax.sharding import AxisType, PartitionSpec
 
 from jaxcnn._cotangent import varying
 from jaxcnn.compare import agreement
-from jaxcnn.compare.jaxprs import calls_outside_jit, widened
+from jaxcnn.compare.jaxprs import calls_outside_jit
 from jaxcnn.compare.point import Point, Programs, first_line, terms
-from jaxcnn.compare.problem import Arrays, Function, Problem, quick, traced_wide, wide_if, widen
+from jaxcnn.compare.problem import Arrays, Function, Problem, quick, wide_if, widen
 from jaxcnn.compare.report import Row
 
 LARGE = 500  # equations
@@ -31,17 +30,19 @@ FAR = -1000.0  # what a cotangent is scaled by: beyond where anyone clips, and w
 def contract_rows(
     problem: Problem, at: Point, programs: Programs, rng: np.random.Generator
 ) -> Iterator[Row]:
-    """The promises, cheap ones first. A large program is traced, but not run, in other ways."""
-    large = programs.ours.size > LARGE
+    """What is seen by running it. A large program is run in no other ways: it is only traced so."""
     yield linear_row(at, programs, rng)
     yield _same_twice(at, programs)
-    if large:
-        yield _traceable(problem)
-    else:
+    if programs.ours.size <= LARGE:
         yield _eager(problem, at)
         yield from _transformed(problem, at)
+
+
+def traced_rows(problem: Problem, programs: Programs) -> Iterator[Row]:
+    """What is seen by tracing it."""
+    if programs.ours.size > LARGE:
+        yield _traceable(problem)
     yield _sharded(problem)
-    yield _second_order(problem, at, programs, rng)
     yield _unused(problem)
 
 
@@ -258,65 +259,7 @@ def _vary(x: Any) -> Any:
     return x if "d" in varying(x) else lax.pcast(x, "d", to="varying")
 
 
-# Its own derivative, and its cost where nobody asks ----------------------------------------------
-
-
-def _second_order(problem: Problem, at: Point, programs: Programs, rng: np.random.Generator) -> Row:
-    """The derivative of the gradient along a direction, against its differences in float64."""
-    name = "second order"
-    directions = [rng.standard_normal(value.shape) for value in problem.values]
-    directions = [v.astype(x.dtype) for v, x in zip(directions, problem.values, strict=True)]
-
-    def gradients(values: Arrays, cotangents: Arrays) -> Arrays:
-        return jax.vjp(problem.f, values)[1](cotangents)[0]
-
-    def forward_over_reverse(values: Arrays, directions: Arrays, cotangents: Arrays) -> Arrays:
-        return jax.jvp(lambda x: gradients(x, cotangents), (values,), (directions,))[1]
-
-    def reverse_over_reverse(values: Arrays, directions: Arrays, cotangents: Arrays) -> Arrays:
-        return jax.vjp(lambda x: gradients(x, cotangents), values)[1](directions)[0]
-
-    operands = problem.values, directions, problem.cotangents
-    found: Arrays | None = None
-    reason = ""
-    # A rule that calls a function with a rule has no forward mode, but the other.
-    for way in (forward_over_reverse, reverse_over_reverse):
-        try:
-            program, _ = traced_wide(way, *operands)
-            with jax.enable_x64(True):
-                found = quick(widened(program), 0)(*chain.from_iterable(map(widen, operands)))
-            break
-        except Exception as raised:
-            reason = first_line(raised)
-    if found is None:
-        return Row("contract", name, "note", f"there is none: {reason}")
-    if any(not jnp.issubdtype(np.asarray(g).dtype, jnp.floating) for g in found):
-        return Row("contract", name, "note", "there is none: a gradient is no floating array")
-
-    def differences(h: float) -> Arrays:
-        ahead, behind = (
-            programs.ours.wide(
-                [x + s * h * v for x, v in zip(widen(at.values), directions, strict=True)],
-                at.cotangents,
-            )[1]
-            for s in (1, -1)
-        )
-        return [(a - b) / (2 * h) for a, b in zip(ahead, behind, strict=True)]
-
-    coarse, fine = differences(1e-7), differences(5e-8)
-    unsure = False
-    for label, g, wide, close in zip(problem.names, found, coarse, fine, strict=True):
-        error = agreement.largest_error(np.asarray(g), close)
-        doubt = agreement.largest_error(wide, close)
-        scale = max(_largest(close), _largest(np.asarray(g)))
-        if doubt > 1e-3 * scale + 1e-6:
-            unsure = True
-        elif error > 8 * doubt + 1e-6 * scale + 1e-6 * max(1.0, _largest(at.ours.wide[-1])):
-            says = f"off by {error / (scale or 1):.2g} of the largest entry: {label}"
-            return Row("contract", name, "WRONG", says)
-    if unsure:
-        return Row("contract", name, "cannot tell", "a kink is too near for differences")
-    return Row("contract", name, "ok")
+# Its cost where nobody asks ----------------------------------------------------------------------
 
 
 def _unused(problem: Problem) -> Row:

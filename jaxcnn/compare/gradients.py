@@ -1,14 +1,13 @@
 """`compare_gradients`: are the gradients of a function's rules right, and what do they cost?"""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
 from jax import Array
 
-from jaxcnn.compare.contract import contract_rows
+from jaxcnn.compare.contract import contract_rows, traced_rows
 from jaxcnn.compare.cost import cost_rows
 from jaxcnn.compare.differences import compare_with_differences
 from jaxcnn.compare.edges import edge_rows, other_shapes
@@ -23,8 +22,9 @@ from jaxcnn.compare.point import (
 )
 from jaxcnn.compare.problem import Problem, generator, problem, widen
 from jaxcnn.compare.report import Report, Row
+from jaxcnn.compare.second_order import derivative, directions, second_order_row
 
-FEW = 4  # arrays that a title names
+FEW = 4  # arrays that a title names, and that are moved along two directions each
 SMALL = 150  # equations of a gradient that is compiled once more for other shapes
 
 
@@ -100,31 +100,34 @@ def _rows(given: Problem, rng: np.random.Generator, cost: bool) -> Iterator[Row]
         return
     if reason:
         yield Row("gradient", "all arguments", "note", f"no autodiff of the function: {reason}")
-    _compile(given, made)
-    at = point(made, given.values, given.cotangents)
-    yield from value_rows(given, at, made)
-    gradients = gradient_rows(given, at, made, rng)
-    yield from gradients
+    v = directions(given, rng)
+    with ThreadPoolExecutor() as pool:  # while some compile, others are traced
+        second = pool.submit(derivative, given, v)
+        compiled = _compiled(given, made, pool)
+        traced = list(traced_rows(given, made))
+        wait(compiled)
+        at = point(made, given.values, given.cotangents)
+        yield from value_rows(given, at, made)
+        gradients = gradient_rows(given, at, made, rng)
+        yield from gradients
+        yield from _differences(given, at, made, rng)
+        yield from contract_rows(given, at, made, rng)
+        yield from traced
+        yield second_order_row(given, at, made, v, second.result())
     known = {row.name for row in gradients if row.verdict == "WRONG"}
-    # Side by side: the one compiles, and the others mostly run.
-    with ThreadPoolExecutor(1) as pool:
-        contract = pool.submit(lambda: list(contract_rows(given, at, made, rng.spawn(1)[0])))
-        differences = list(_differences(given, at, made, rng))
-        edges = list(edge_rows(given, made, rng, known))
-        yield from [*differences, *contract.result(), *edges]
+    yield from edge_rows(given, made, rng, known)
     if made.theirs is not None and made.ours.size <= SMALL:
         yield from _shapes(given, rng, known)
     if cost and made.theirs is not None:
         yield from cost_rows(given)
 
 
-def _compile(given: Problem, made: Programs) -> None:
-    """Compiles the programs side by side, by running them."""
+def _compiled(given: Problem, made: Programs, pool: Executor) -> list[Future[Any]]:
+    """The programs, being compiled by being run."""
     at = given.values, given.cotangents
     pulls = [made.ours, made.theirs] if made.theirs else [made.ours]
-    runs = [partial(run, *at) for pull in pulls for run in (pull.narrow, pull.wide)]
-    with ThreadPoolExecutor() as pool:
-        list(pool.map(lambda run: run(), [*runs, partial(made.primal, given.values)]))
+    runs = [pool.submit(run, *at) for pull in pulls for run in (pull.narrow, pull.wide)]
+    return [*runs, pool.submit(made.primal, given.values)]
 
 
 def _differences(
@@ -133,20 +136,19 @@ def _differences(
     """Central differences of the function in float64, an argument at a time."""
     cotangents = widen(given.cotangents)
     values = dict(zip(given.names, widen(at.values), strict=True))
-    gradients = dict(zip(given.names, at.ours.wide[len(cotangents) :], strict=True))
+
+    def outputs(values: dict[str, Any]) -> list[Any]:
+        return made.primal(list(values.values()))
+
+    def gradients(values: dict[str, Any]) -> dict[str, Any]:
+        found = made.ours.wide(list(values.values()), cotangents)[1]
+        return dict(zip(given.names, found, strict=True))
+
+    count = 2 if len(values) <= FEW else 1
     for name in given.names:
         found = compare_with_differences(
-            lambda values: made.primal(list(values.values())),
-            lambda values: dict(
-                zip(given.names, made.ours.wide(list(values.values()), cotangents)[1], strict=True)
-            ),
-            values,
-            name,
-            cotangents,
-            rng,
-            directions=2 if len(given.names) < 5 else 1,
+            outputs, gradients, values, name, cotangents, rng, directions=count
         )
-        del gradients[name]
         if found.relative is None:
             yield Row("differences", name, "cannot tell", "a kink along each direction")
             continue

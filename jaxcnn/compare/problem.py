@@ -161,7 +161,8 @@ class Pull:
     """`(outputs, gradients)` of values and cotangents, in their own dtype and in float64.
 
     For float64 the function is traced anew with arrays of that dtype, so that its constants are
-    not rounded, and then widened, for the narrow floats that it asks for by name.
+    not rounded, and then widened, for the narrow floats that it asks for by name. That is done when
+    it is asked for: in another thread, perhaps.
     """
 
     def __init__(self, f: Function, values: Arrays, cotangents: Arrays) -> None:
@@ -170,8 +171,8 @@ class Pull:
             return outputs, back(cotangents)[0]
 
         self.program = traced(pull, values, cotangents)
-        self.exact, self.rounded = traced_wide(pull, values, cotangents)
         self.outputs = len(cotangents)
+        self._trace_wide = lambda: traced_wide(pull, values, cotangents)
 
     @cached_property
     def size(self) -> int:
@@ -183,8 +184,17 @@ class Pull:
         return quick(core.jaxpr_as_fun(self.program))
 
     @cached_property
+    def _exact(self) -> tuple[Any, float]:
+        return self._trace_wide()
+
+    @cached_property
     def _wide(self) -> Any:
-        return quick(widened(self.exact))
+        return quick(widened(self._exact[0]))
+
+    @property
+    def rounded(self) -> float:
+        """The eps to which the constants of the program in float64 are rounded, or 0."""
+        return self._exact[1]
 
     def narrow(self, values: Arrays, cotangents: Arrays) -> tuple[Arrays, Arrays]:
         """As it is."""

@@ -8,7 +8,7 @@ from checking import draw
 from jax import lax
 from planting import rule
 
-from jaxcnn.compare.contract import contract_rows, linear_row
+from jaxcnn.compare.contract import contract_rows, linear_row, traced_rows
 from jaxcnn.compare.point import point, programs
 from jaxcnn.compare.problem import problem
 
@@ -24,7 +24,13 @@ def checked(f, *args):
 
 def row_of(name, f, *args):
     """The row of that name: what comes behind it is not run."""
-    return next(row for row in contract_rows(*checked(f, *args)) if row.name == name)
+    return next(row for row in rows_of(f, *args) if row.name == name)
+
+
+def rows_of(f, *args):
+    given, at, made, rng = checked(f, *args)
+    yield from traced_rows(given, made)
+    yield from contract_rows(given, at, made, rng)
 
 
 def sine(backward, primal=jnp.sin):
@@ -150,40 +156,6 @@ def test_not_for_shard_map():
     assert row.says.startswith("raises ")
 
 
-def kept_constant(x):
-    return jnp.sin(x), lax.stop_gradient(jnp.cos(x))
-
-
-def second_order(backward, forward=None):
-    f = jax.custom_vjp(lambda x: jnp.sin(x))
-    f.defvjp(forward or (lambda x: (jnp.sin(x), jnp.cos(x))), backward)
-    return row_of("second order", f, X)
-
-
-def test_wrong_in_second_order():
-    row = second_order(lambda slope, dy: (slope * dy,), kept_constant)
-    assert row.verdict == "WRONG"
-    assert row.says == "off by 1 of the largest entry: x"
-    assert second_order(lambda slope, dy: (slope * dy,)).verdict == "ok"
-
-
-def test_second_order_by_a_rule_in_the_rule():
-    cosine = rule(jnp.cos, lambda args, y, dy: (-jnp.sin(args[0]) * dy,))
-    wrong = rule(jnp.cos, lambda args, y, dy: (jnp.sin(args[0]) * dy,))
-    for slope, verdict in ((cosine, "ok"), (wrong, "WRONG")):
-        row = second_order(lambda x, dy, slope=slope: (slope(x) * dy,), lambda x: (jnp.sin(x), x))
-        assert row.verdict == verdict
-
-
-def test_no_second_order():
-    def backward(x, dy):
-        return (outside(np.cos, x, vmap_method="sequential") * dy,)
-
-    row = second_order(backward, lambda x: (jnp.sin(x), x))
-    assert row.verdict == "note"
-    assert row.says.startswith("there is none: ")
-
-
 def test_unused_gradients_are_computed_outside_jit():
     f = product(right_product)
     row = row_of("unused gradients", f, X, W)
@@ -200,9 +172,9 @@ def sines_backward(args, y, dy):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32, jnp.bfloat16])
 def test_a_right_rule_keeps_all_promises(dtype):
     f = jax.jit(rule(lambda x, w: (jnp.sin(x) * w).sum(), sines_backward))
-    rows = list(contract_rows(*checked(f, X.astype(dtype), W.astype(dtype))))
+    rows = list(rows_of(f, X.astype(dtype), W.astype(dtype)))
     assert [row.verdict for row in rows if row.name != "shard_map"] == ["ok"] * (len(rows) - 1)
     assert [row.name for row in rows] == [
+        *("shard_map", "unused gradients"),
         *("linear in the cotangent", "same twice", "eager = jit", "vmap, scan, remat"),
-        *("shard_map", "second order", "unused gradients"),
     ]

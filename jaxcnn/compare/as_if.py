@@ -40,6 +40,24 @@ def as_if(
     return None
 
 
+def elementwise(
+    at: Point, ours: Pull, right: Pull, number: int, found: np.ndarray, rng: np.random.Generator
+) -> str | None:
+    """Whether each element's gradient is off by a factor of its own, whatever the cotangent is."""
+    cotangents = [rng.standard_normal(dy.shape) for dy in at.cotangents]
+    wanted = right.wide(at.values, at.cotangents)[1][number]
+    others = [pull.wide(at.values, cotangents)[1][number] for pull in (ours, right)]
+    known = (wanted != 0) & (others[1] != 0)
+    if known.sum() < 3:
+        return None
+    factors, again = found[known] / wanted[known], others[0][known] / others[1][known]
+    alike = np.abs(again - factors) <= 1e-6 * np.maximum(np.abs(factors), 1)
+    low, high = float(factors.min()), float(factors.max())
+    if not alike.all() or high - low < 1e-3 * max(abs(low), abs(high)):
+        return None
+    return f"off by a factor that is each element's own, {low:.3g} to {high:.3g}: f' is wrong"
+
+
 def _mistakes(x: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """What an operand may have been taken for."""
     axes = [axis for axis, length in enumerate(x.shape) if length > 1]

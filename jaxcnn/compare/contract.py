@@ -92,7 +92,7 @@ def _not_homogeneous(g: np.ndarray, far: np.ndarray) -> str:
         return "not linear in the cotangent: its sign is lost"
     with np.errstate(all="ignore"):
         power = np.log10(np.median(np.abs(far[g != 0] / g[g != 0]))) / 3
-    if abs(power - round(power)) < 1e-6 and round(power) != 1:
+    if np.isfinite(power) and abs(power - round(power)) < 1e-6 and round(power) != 1:
         return f"not linear in the cotangent: it goes with its power {round(power)}"
     return "not linear in the cotangent: a thousand times as large, it gives another direction"
 

@@ -327,12 +327,15 @@ def _inner_products(e: Evidence) -> Hypotheses:
                 said = f"off by {_number(factor.item())} times {name}"
             yield said, e.wanted + added, factor.size
             base = array - array.mean(axes, keepdims=True)
+            affine = _fitted(e, base, axes)[1] + _fitted(e, ones, axes)[1]
             if _cancels(e, base, axes) and _cancels(e, ones, axes):
                 said = f"the inner product with {name} less its mean {along}"
                 left = e.wanted + _fitted(e, base, axes)[1]
                 yield f"{said} is missing", left, factor.size
                 left = left + _fitted(e, ones, axes)[1]
                 yield f"the sum and {said} are missing", left, 2 * factor.size
+            said = f"off by terms in 1 and {name} that are constant over {_axes(axes)}"
+            yield f"{said}: a mean or a variance held constant?", e.wanted + affine, 2 * factor.size
 
 
 def _tied(e: Evidence) -> Hypotheses:
@@ -381,6 +384,8 @@ def _masked(e: Evidence) -> Hypotheses:
         if unmasked.sum() > 0.9 * zero.sum():
             said = "not masked: nonzero where it should be 0"
         yield said, np.where(zero, e.found, e.wanted), 0
+    if masked.any() and unmasked.any():
+        yield "zero at other places: another mask", np.where(masked | zero, e.found, e.wanted), 0
     if masked.any():
         said = f"zero at {_percent(masked, ~zero)} of the places where it should not be"
         signs = {"negative": e.value < 0, "positive": e.value > 0}

@@ -5,7 +5,7 @@ import pytest
 from checking import draw
 
 from jaxcnn.compare.agreement import Point
-from jaxcnn.compare.as_if import as_if
+from jaxcnn.compare.as_if import as_if, elementwise
 
 X, W, DY = draw(0, (4, 5, 3)), draw(1, (3, 3)), draw(2, (4, 5, 3))
 POINT = Point([X, W], [DY], None, None)
@@ -103,3 +103,21 @@ def test_what_is_not_finite_or_empty_is_no_mistake():
     assert say(draw(7, (4, 5, 3)), 0, right=infinite) is None
     empty = Point([np.zeros((0, 5, 3)), W], [np.zeros((0, 5, 3))], None, None)
     assert say(np.ones((3, 3)), 1, point=empty) is None
+
+
+def slopes(slope):
+    """The gradient of an elementwise function of x alone, by its derivative."""
+    return SimpleNamespace(wide=lambda values, dys: ([np.sin(X)], [slope(values[0]) * dys[0]]))
+
+
+def test_a_derivative_that_is_wrong_at_each_element():
+    point, rng = Point([X], [DY], None, None), np.random.default_rng(0)
+    right, wrong = slopes(np.cos), slopes(lambda x: np.cos(x) * (1 + x * x))
+    found = wrong.wide([X], [DY])[1][0]
+    said = elementwise(point, wrong, right, 0, found, rng)
+    low, high = 1 + (X**2).min(), 1 + (X**2).max()
+    own = f"{low:.3g} to {high:.3g}"
+    assert said == f"off by a factor that is each element's own, {own}: f' is wrong"
+    # The same numbers from something that is not elementwise.
+    other = SimpleNamespace(wide=lambda values, dys: ([], [found + dys[0].sum() - DY.sum()]))
+    assert elementwise(point, other, right, 0, found, rng) is None

@@ -53,6 +53,7 @@ NOT_LINEAR = {
     "it goes with its power 2": lambda slope, dy: slope * dy**2,
     "it goes with its power 0": lambda slope, dy: slope * jnp.sign(dy),
     "it goes with its power 3": lambda slope, dy: slope * dy**3,
+    "it gives another direction": lambda slope, dy: slope * dy * (dy > 0),
     "its sign is lost": lambda slope, dy: slope * abs(dy),
     "that of a sum is not the sum": lambda slope, dy: slope * jnp.cbrt((dy**3).mean()),
     "a thousand times as large, it gives another direction": lambda s, dy: s * (dy + dy**2),

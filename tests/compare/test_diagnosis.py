@@ -99,6 +99,8 @@ MASK = draw(30, 6, seed=6) > 0
         (changed(FLAT, LAST, to=lambda x: 3 * x), FLAT, "off by a factor 3 at index 5 of axis 1"),
         (FLAT, FLAT * MASK, "not masked: nonzero where it should be 0"),
         (FLAT * MASK, FLAT, f"masked too much: zero at {100 - 100 * MASK.mean():.2g} % of"),
+        (FLAT * np.roll(MASK, 1, 0), FLAT * MASK, "zero at other places: another mask"),
+        (np.random.default_rng(3).permuted(FLAT), FLAT, "the right numbers, at other places"),
         (changed(np.zeros((30, 6)), 0, to=FLAT[0]), np.zeros((30, 6)), "nonzero at 3.3 % of the"),
         (changed(FLAT * MASK, 0, to=FLAT[0]), FLAT * MASK, "nonzero at "),
         (np.tile(FLAT.mean(1), (6, 1)).T, FLAT, "the same for all of axis 1: an average over it"),

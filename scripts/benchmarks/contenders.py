@@ -49,6 +49,20 @@ def in_jax(layer: Layer, ops: ModuleType) -> Contender:
     )
 
 
+def in_float64(layer: Layer) -> list[np.ndarray]:
+    """The results in float64, by autodiff: what those of the contenders come near to."""
+
+    @jax.jit
+    def results(dy: jax.Array, *args: jax.Array) -> Any:
+        y, pull = jax.vjp(partial(layer.jax, jaxcnn.reference), *args)
+        return y, *pull(dy)
+
+    arrays, cotangent = draw(layer)
+    with jax.enable_x64(True):
+        wide = [jax.numpy.asarray(array, "float64") for array in (cotangent, *arrays.values())]
+        return [np.asarray(result) for result in results(*wide)]
+
+
 def in_torch(layer: Layer, compiled: bool) -> Contender:
     """The same in PyTorch, eager or by `torch.compile`."""
     import torch

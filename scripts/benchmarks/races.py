@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import jaxcnn
-from benchmarks import contenders, steps
+from benchmarks import choices, contenders, steps
 from benchmarks.layers import LAYERS, Layer, conv, pool
 from benchmarks.timing import Times, race, speedup
 
@@ -14,11 +14,16 @@ Record = dict[str, Any]
 
 
 def run(what: str, only: str, rounds: int, torch: list[str]) -> Iterator[Record]:
-    """The records of `layers`, `steps` or `scaling`, of cases whose name holds `only`."""
+    """The records of one kind of race, of cases whose name holds `only`."""
     if what == "steps":
         names = [name for name in steps.STEPS if only in name]
         for name in names:
             yield race_step(name, rounds, torch)
+        return
+    if what == "choices":
+        for layer in choices.CASES:
+            if only in layer.name:
+                yield from race_choices(layer, rounds)
         return
     cases, rivals = (LAYERS, torch) if what == "layers" else (scaling(), [])
     for layer in cases:
@@ -52,10 +57,31 @@ def race_layer(layer: Layer, rounds: int, torch: list[str]) -> Iterator[Record]:
         for other in entered.values()
         for a, b in zip(ours, other.results, strict=True)
     )
+    exact = contenders.in_float64(layer)
     entered["control"] = entered["manual"]
-    for kind in ("forward", "backward"):
+    for kind, part in (("forward", slice(1)), ("backward", slice(1, None))):
         calls = {name: getattr(contender, kind) for name, contender in entered.items()}
-        yield record(layer.name, kind, race(calls, rounds)) | {"error": error}
+        accuracy, of_autodiff = (
+            max(map(relative, entered[name].results[part], exact[part]))
+            for name in ("manual", "autodiff")
+        )
+        yield record(layer.name, kind, race(calls, rounds)) | {
+            "error": error,
+            "accuracy": accuracy,
+            "autodiff_accuracy": of_autodiff,
+        }
+
+
+def race_choices(layer: Layer, rounds: int) -> Iterator[Record]:
+    """What is chosen for each of a convolution's three sums, against what is not."""
+    for kind, sums in zip(choices.KINDS, choices.asked(layer), strict=True):
+        calls, results = choices.calls(kind, sums)
+        chosen = choices.evaluation(sums.chosen)
+        yield record(layer.name, kind, race(calls, rounds)) | {
+            "error": max(relative(results["manual"], other) for other in results.values()),
+            "evaluation": chosen,
+            "where": choices.where(chosen, sums.problem),
+        }
 
 
 def race_step(name: str, rounds: int, torch: list[str]) -> Record:

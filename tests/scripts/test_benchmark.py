@@ -3,11 +3,14 @@
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks import timing
+from benchmark import accuracy
+from benchmarks import choices, timing
+from benchmarks.layers import conv
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
 
@@ -28,7 +31,84 @@ def test_a_layer_is_raced_and_recorded(tmp_path):
         assert record["case"] in done.stdout
         assert record["error"] == 0
         assert set(record["speedup"]) == {"autodiff", "control"}
+        assert record["accuracy"] == record["autodiff_accuracy"] == 0  # a maximum is not rounded
     assert "backward against autodiff" in done.stdout
+    assert "error against float64: at most 0.0e+00; at most 0.0 times" in done.stdout
+
+
+def test_choices_are_raced_and_make_the_table(tmp_path):
+    options = ("--only", "3x3 8>8", "--rounds", "1", "--json", "out.json")
+    done = run("choices", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    records = json.loads((tmp_path / "out.json").read_text())
+    assert [record["kind"] for record in records] == ["forward", "kernel", "input's gradient"]
+    for record in records:
+        assert record["evaluation"] == "patches"
+        assert record["error"] < 1e-5
+        assert set(record["speedup"]) == {"XLA", "winograd", "control"}
+    head, row = done.stdout.splitlines()[-2:]
+    assert head.split() == ["evaluation", "where", "forward", "kernel", "input's", "gradient"]
+    assert row.startswith("patches        fewer than 16 channels")
+
+
+@pytest.mark.parametrize(
+    ("layer", "chosen"),
+    [
+        (conv("", (2, 8, 8, 4), (3, 3), 4, groups=4), ["depthwise"] * 3),
+        (conv("", (8, 16, 16, 16), (3, 3), 16), ["winograd"] * 3),
+        (conv("", (8, 16, 16, 16), (3, 3), 16, dilation=2), ["winograd, cut"] * 3),
+        (conv("", (8, 16, 16, 64), (4, 4), 64, strides=2, padding=1), ["winograd, cut"] * 3),
+        (conv("", (8, 16, 16, 16), (3, 3), 4, bias=True), ["to few", "patches", "XLA"]),
+        (conv("", (2, 8, 8, 3), (4, 4), 32, strides=4), ["XLA", "patches", "patches, cut"]),
+    ],
+)
+def test_what_is_chosen_is_seen(layer, chosen):
+    assert [choices.evaluation(sums.chosen) for sums in choices.asked(layer)] == chosen
+
+
+@pytest.mark.parametrize("taps", [(3, 3), (1, 3), (3,)])
+@pytest.mark.parametrize("strides", [1, 2])
+def test_what_else_there_is_comes_to_the_same(taps, strides):
+    layer = conv("", (2, *(6,) * len(taps), 5), taps, 4, strides=strides)
+    for kind, sums in zip(choices.KINDS, choices.asked(layer), strict=True):
+        _, results = choices.calls(kind, sums)
+        assert len(results) > 1
+        for result in results.values():
+            np.testing.assert_allclose(result, results["manual"], rtol=0, atol=1e-4)
+
+
+def test_three_geometries_or_more_are_behind_a_row_of_the_table():
+    behind = defaultdict(set)
+    for layer in choices.CASES:
+        for sums in choices.asked(layer):
+            chosen = choices.evaluation(sums.chosen)
+            behind[chosen, choices.where(chosen, sums.problem)].add(layer.name)
+    assert {row: names for row, names in behind.items() if len(names) < 3} == {}
+
+
+def test_the_table_has_the_least_and_the_greatest_ratio_and_patches_in_the_place_of_xla():
+    records = [
+        {"evaluation": "winograd", "where": "a", "kind": "forward", "speedup": {"XLA": 1.26}},
+        {"evaluation": "winograd", "where": "a", "kind": "forward", "speedup": {"XLA": 21.4}},
+        {"evaluation": "XLA", "where": "b", "kind": "kernel", "speedup": {"patches": 2.0}},
+    ]
+    _, *rows = choices.table(records)
+    assert [row.split() for row in rows] == [
+        ["winograd", "a", "1.3", "to", "21"],
+        ["XLA", "(patches)", "b", "0.5"],
+    ]
+
+
+def test_the_largest_error_is_told_and_the_largest_next_to_autodiffs():
+    records = [
+        {"case": "exact", "accuracy": 2**-24, "autodiff_accuracy": 0.0},
+        {"case": "large", "accuracy": 2e-6, "autodiff_accuracy": 2e-6},
+        {"case": "worse", "accuracy": 1e-6, "autodiff_accuracy": 4e-7},
+    ]
+    assert accuracy(records) == [
+        "error against float64: at most 2.0e-06; at most 2.5 times autodiff's, at worse"
+    ]
+    assert accuracy([]) == []
 
 
 @pytest.mark.parametrize(

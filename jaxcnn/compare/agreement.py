@@ -3,9 +3,10 @@
 A mistake in a formula is as large in float64 as in float32, and rounding is 10^9 times smaller. So
 both programs are evaluated in float64 first, and held to
 
-    4 eps sqrt(n) |g|_max + 64 s                                                             (1)
+    4 max(eps sqrt(n), 2^-42) |g|_max + 64 s                                                 (1)
 
-with n the number of terms in the longest sum, |g|_max the largest entry and s what the results
+with n the number of terms in the longest sum, |g|_max the largest entry (no mistake in a formula is
+a trillionth of it, and a difference of two equal numbers may be) and s what the results
 change by when the arrays are multiplied by a number that differs from 1 by a few eps: which is the
 rounding of these very programs on these very numbers, cancellation and bad conditioning included,
 while zeros stay zeros and ties stay ties (and at least what the rounding of the outputs loses).
@@ -32,6 +33,7 @@ import numpy as np
 
 from jaxcnn.compare.problem import Arrays, Pull, widen
 
+LEAST = 2.0**-42
 SCALINGS = (1 + 1 / 3, -1 - 1 / 7)  # in units of four eps
 
 
@@ -101,7 +103,7 @@ def wide_bound(ours: Results, theirs: Results, place: int, terms: int) -> float:
     scale = _size(theirs.wide[place])
     eps = float(np.finfo(np.float64).eps) * (1 + math.sqrt(terms))
     noise = max(ours.wide_noise[place], theirs.wide_noise[place])
-    return 4 * max(eps, ours.rounded, theirs.rounded) * scale + 64 * noise
+    return 4 * max(eps, LEAST, ours.rounded, theirs.rounded) * scale + 64 * noise
 
 
 def narrow_bound(ours: Results, theirs: Results, place: int, terms: int) -> float:

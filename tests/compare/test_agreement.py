@@ -85,10 +85,10 @@ def test_ties_stay_ties_and_zeros_zeros(x, f):
 def test_bounds_by_hand():
     size, terms = 3.0, 16
     exact = of_results(np.array([size, -1.0]))
-    assert agreement.wide_bound(exact, exact, 0, terms) == 4 * 5 * EPS * size
+    assert agreement.wide_bound(exact, exact, 0, terms) == 4 * 2.0**-42 * size
     noisy = of_results(exact.narrow[0], wide_noise=1e-9)
-    assert agreement.wide_bound(noisy, exact, 0, terms) == 4 * 5 * EPS * size + 64e-9
-    assert agreement.wide_bound(exact, noisy, 0, terms) == 4 * 5 * EPS * size + 64e-9
+    assert agreement.wide_bound(noisy, exact, 0, terms) == 4 * 2.0**-42 * size + 64e-9
+    assert agreement.wide_bound(exact, noisy, 0, terms) == 4 * 2.0**-42 * size + 64e-9
     rounded = of_results(exact.narrow[0], rounded=EPS32)
     assert agreement.wide_bound(rounded, exact, 0, terms) == 4 * EPS32 * size
 

@@ -95,11 +95,6 @@ def widened(program: Any) -> Callable[..., list[Any]]:
     return lambda *values: evaluate(program, [_widen(value) for value in values], _wide)
 
 
-def has_rules(f: Callable[..., Any], *args: Any) -> bool:
-    """Whether `f` calls a `custom_vjp` anywhere."""
-    return any(equation.primitive.name == RULE for equation in equations(jax.make_jaxpr(f)(*args)))
-
-
 def equations(program: Any) -> Iterator[Any]:
     """All equations, those of inner programs behind the one that holds them."""
     for equation in _open(program).eqns:

@@ -138,7 +138,7 @@ def _traceable(problem: Problem) -> Row:
             jax.eval_shape(_nested(problem), _twice(problem))
     except Exception as raised:
         return Row("contract", name, "WRONG", f"raises {first_line(raised)}")
-    return Row("contract", name, "ok", "traced alone: it is large")
+    return Row("contract", name, "ok", "traced alone, and not run in eager code: it is large")
 
 
 def _compared(name: str, run: Callable[[], Arrays], problem: Problem, at: Point) -> Row:

@@ -185,9 +185,8 @@ def _rearranged(e: Evidence) -> Hypotheses:
 def _lengths(e: Evidence) -> dict[int, str]:
     """What a sum may have been over, by how many that is."""
     named: list[tuple[int, str]] = []
-    for dy in [dy for dy in e.cotangents if dy.ndim] or [x for x in e.values.values() if x.ndim][
-        :1
-    ]:
+    with_axes = [dy for dy in e.cotangents if dy.ndim]
+    for dy in with_axes or [x for x in e.values.values() if x.ndim][:1]:
         named.append((dy.shape[0], "the batch size"))
         if dy.ndim > 2:
             named.append((dy.size // dy.shape[-1], "the number of places"))

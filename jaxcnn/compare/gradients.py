@@ -118,7 +118,9 @@ def _rows(given: Problem, rng: np.random.Generator, cost: bool) -> Iterator[Row]
     yield from edge_rows(given, made, rng, known)
     if made.theirs is not None and made.ours.size <= SMALL:
         yield from _shapes(given, rng, known)
-    if cost and made.theirs is not None:
+    if cost and made.theirs is None:
+        yield Row("cost", "all of it", "note", "there is no autodiff to compare with")
+    elif cost:
         yield from cost_rows(given)
 
 

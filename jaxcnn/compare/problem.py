@@ -58,8 +58,9 @@ def problem(
     against: Callable[..., Any] | None,
     argnums: int | Sequence[int] | None,
     rng: np.random.Generator,
+    caller: str = "compare_gradients",
 ) -> Problem:
-    """Folds the arguments away, and draws the cotangents.
+    """Folds the arguments away, and draws the cotangents; errors name the caller.
 
     Raises:
         TypeError: `f` or `against` is no function.
@@ -67,7 +68,7 @@ def problem(
     """
     for name, function in (("f", f), ("against", f if against is None else against)):
         if not callable(function):
-            raise TypeError(f"compare_gradients: `{name}` must be a function, got {function!r}")
+            raise TypeError(f"{caller}: `{name}` must be a function, got {function!r}")
     chosen = _argnums(argnums, len(args))
     leaves, tree = jax.tree.flatten(args)
     paths = [path for path, _ in jax.tree.flatten_with_path(args)[0]]
@@ -77,9 +78,7 @@ def problem(
         if path[0].idx in chosen and _floats(leaf)
     ]
     if not places:
-        raise ValueError(
-            "compare_gradients: no argument is a floating array, so none has a gradient"
-        )
+        raise ValueError(f"{caller}: no argument is a floating array, so none has a gradient")
 
     def flat(function: Callable[..., Any]) -> Function:
         return fold(lambda *leaves: function(*jax.tree.unflatten(tree, leaves)), leaves, places)[0]
@@ -91,7 +90,7 @@ def problem(
         shapes = jax.eval_shape(ours, values)
         others = jax.eval_shape(theirs, values)
     if not shapes:
-        raise ValueError("compare_gradients: no output of `f` is a floating array")
+        raise ValueError(f"{caller}: no output of `f` is a floating array")
     if [s.shape for s in shapes] != [s.shape for s in others]:
         raise ValueError(
             f"compare_gradients: `f` has outputs of shapes {[s.shape for s in shapes]}, "

@@ -56,7 +56,7 @@ def audit(f: Callable[..., Any], *args: Any, key: Array | None = None) -> Report
     (True, [['_relu:', 'x'], ['_softmax:', 'x']])
     """
     rng = generator(key)
-    given = problem(f, args, None, None, rng)
+    given = problem(f, args, None, None, rng, "audit")
     if [dy.shape for dy in given.cotangents] == [()]:
         given = given._replace(cotangents=[np.ones_like(given.cotangents[0])])
     found = list(_recorded(given))

@@ -181,3 +181,10 @@ def test_the_key_draws_the_cotangents_if_the_result_is_no_loss():
     first, again, other = (audit(right, X, key=jax.random.key(n)) for n in (0, 0, 1))
     assert first == again
     assert first != other
+
+
+def test_errors_name_the_function_that_was_called():
+    with pytest.raises(ValueError, match=r"^audit: no argument is a floating array"):
+        audit(jnp.sin, np.arange(3))
+    with pytest.raises(TypeError, match=r"^audit: `f` must be a function, got 3"):
+        audit(3, X)

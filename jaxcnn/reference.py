@@ -312,11 +312,22 @@ def group_norm(
     return _affine(centred.reshape(x.shape), factor, scale, bias).astype(x.dtype)
 
 
-def dropout(key: Array, x: Array, rate: float) -> Array:
+def dropout(
+    key: Array,
+    x: Array,
+    rate: float,
+    *,
+    axis_name: Hashable | Sequence[Hashable] | None = None,
+) -> Array:
     """`x / (1 - rate)` where it is kept, with a probability of `1 - rate`, else 0."""
     if rate in (0, 1):
         return x if rate == 0 else jnp.zeros_like(x)
-    kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    devices = 1 if axis_name is None else lax.axis_size(axis_name)
+    kept = jax.random.bernoulli(key, 1.0 - rate, (devices, *x.shape))
+    if axis_name is None:
+        kept = kept[0]
+    else:  # the draws for the whole batch, of which this device has its share
+        kept = lax.dynamic_index_in_dim(kept, lax.axis_index(axis_name), keepdims=False)
     return jnp.where(kept, x / (1.0 - rate), 0)
 
 

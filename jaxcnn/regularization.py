@@ -27,14 +27,15 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
 from jaxcnn import _check, _cotangent
+from jaxcnn.normalization import AxisName
 
 Residuals = tuple[Array, Array]
 
 
-def dropout(key: Array, x: Array, rate: float) -> Array:
+def dropout(key: Array, x: Array, rate: float, *, axis_name: AxisName = None) -> Array:
     """Sets elements to 0 at random and scales up the others, with a hand-derived gradient.
 
     `y = x / (1 - rate)` with probability `1 - rate`, else 0: `flax.linen.Dropout` in training.
@@ -44,6 +45,9 @@ def dropout(key: Array, x: Array, rate: float) -> Array:
         x: an array of any shape and floating dtype.
         rate: the probability of leaving an element out, a static number from 0 to 1. 0 leaves `x`
             as it is; 1 makes it zeros.
+        axis_name: the name, or names, of the mapped axes (of `jax.shard_map` or `jax.vmap`) over
+            which the first axis of `x` is divided. Each device then drops what one device alone
+            would have dropped of the whole. With None, `key` must differ between them.
 
     Returns:
         An array like `x`.
@@ -68,7 +72,11 @@ def dropout(key: Array, x: Array, rate: float) -> Array:
         raise ValueError(f"dropout: `rate` must be between 0 and 1, got {rate!r}")
     if rate == 0:
         return jnp.asarray(x)
-    return _jitted_dropout(key, x, float(rate))
+    if axis_name is not None and x.ndim == 0:
+        raise ValueError("dropout: a scalar `x` has no axis to divide over `axis_name`")
+    if isinstance(axis_name, list):
+        axis_name = tuple(axis_name)
+    return _jitted_dropout(key, x, float(rate), axis_name)
 
 
 def _check_key(key: Array) -> None:
@@ -84,18 +92,28 @@ def _check_key(key: Array) -> None:
 # The rule ----------------------------------------------------------------------------------------
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _dropout(key: Array, x: Array, rate: float) -> Array:
-    return dropout_fwd(key, x, rate)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _dropout(key: Array, x: Array, rate: float, axis_name: AxisName) -> Array:
+    return dropout_fwd(key, x, rate, axis_name)[0]
 
 
-def dropout_fwd(key: Array, x: Array, rate: float) -> tuple[Array, Residuals]:
+def dropout_fwd(
+    key: Array, x: Array, rate: float, axis_name: AxisName = None
+) -> tuple[Array, Residuals]:
     """`y` by (1), and the residuals `(kept, x)`."""
-    kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    if axis_name is None:
+        kept = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    else:
+        rows = len(x)
+        whole = (rows * lax.axis_size(axis_name), *x.shape[1:])
+        kept = jax.random.bernoulli(key, 1.0 - rate, whole)
+        kept = lax.dynamic_slice_in_dim(kept, rows * lax.axis_index(axis_name), rows)
     return _pick(kept, x, rate), (kept, x)
 
 
-def dropout_bwd(rate: float, residuals: Residuals, dy: Array) -> tuple[None, Array | None]:
+def dropout_bwd(
+    rate: float, axis_name: AxisName, residuals: Residuals, dy: Array
+) -> tuple[None, Array | None]:
     """`(None, dx)` by (2), from the residuals and the output's cotangent; a key has none."""
     kept, x = residuals
     return None, _cotangent.match(_pick(kept, dy, rate), x)
@@ -107,4 +125,4 @@ def _pick(kept: Array, x: Array, rate: float) -> Array:
 
 
 _dropout.defvjp(dropout_fwd, dropout_bwd)
-_jitted_dropout = jax.jit(_dropout, static_argnums=2)
+_jitted_dropout = jax.jit(_dropout, static_argnums=(2, 3))

@@ -1,3 +1,5 @@
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -5,6 +7,8 @@ import numpy as np
 import pytest
 from checking import assert_close, assert_same_vjp, draw
 
+import jaxcnn
+from jaxcnn import reference
 from jaxcnn.regularization import dropout, dropout_bwd
 
 KEYS = [jax.random.key(3), jax.random.PRNGKey(3)]
@@ -86,7 +90,7 @@ def test_the_mask_is_kept_as_bytes():
     assert jnp.dtype(bool) in dtypes
     kept = sum(leaf.nbytes for leaf in jax.tree.leaves(pullback))
     assert kept <= x.size + x.nbytes  # x itself, for its type
-    assert (dropout_bwd(0.5, (x > 0, x), x)[1] == 2).all()
+    assert (dropout_bwd(0.5, None, (x > 0, x), x)[1] == 2).all()
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
@@ -126,3 +130,23 @@ def test_bad_arguments_name_function_argument_and_value(args, error, message):
 def test_a_traced_rate_is_refused():
     with pytest.raises(TypeError, match="dropout: `rate` must be a static number"):
         jax.jit(lambda rate: dropout(KEYS[0], jnp.ones(3), rate))(0.5)
+
+
+def test_devices_drop_what_one_would_have_dropped_of_the_whole():
+    x, dy = jnp.asarray(draw(0, (12, 5))), jnp.asarray(draw(1, (12, 5)))
+    key = jax.random.key(3)
+    whole, pull = jax.vjp(partial(dropout, key, rate=0.4), x)
+    for ops in (jaxcnn, reference):
+        part = partial(ops.dropout, key, rate=0.4, axis_name="batch")
+        grad = lambda x, dy, part=part: jax.vjp(part, x)[1](dy)[0]  # noqa: E731
+        for function, arguments, expected in ((part, [x], whole), (grad, [x, dy], pull(dy)[0])):
+            mapped = jax.vmap(function, axis_name="batch")
+            found = mapped(*(each.reshape(4, 3, 5) for each in arguments))
+            np.testing.assert_array_equal(found.reshape(12, 5), expected)
+    again = jax.vmap(partial(dropout, key, rate=0.4, axis_name=["batch"]), axis_name="batch")
+    np.testing.assert_array_equal(again(x.reshape(4, 3, 5)).reshape(12, 5), whole)
+
+
+def test_a_scalar_has_nothing_to_divide():
+    with pytest.raises(ValueError, match="dropout: a scalar `x` has no axis to divide"):
+        dropout(jax.random.key(0), jnp.ones(()), 0.5, axis_name="batch")

@@ -19,6 +19,7 @@ from jax.typing import DTypeLike
 
 import jaxcnn
 from jaxcnn.models.parts import with_bias
+from jaxcnn.normalization import AxisName
 
 Params = dict[str, dict[str, Array]]
 
@@ -61,6 +62,7 @@ def apply(
     ops: ModuleType = jaxcnn,
     train: bool = False,
     key: Array | None = None,
+    axis_name: AxisName = None,
 ) -> tuple[Array, dict[str, Any]]:
     """The logits of a batch of images.
 
@@ -69,7 +71,8 @@ def apply(
         x: images, `(N, 28, 28, channels)`.
         ops: the namespace to compute with: `jaxcnn` for hand-derived gradients,
             `jaxcnn.reference` for those of autodiff.
-        train, key: the same for every model; LeNet-5 does the same in training, and draws nothing.
+        train, key, axis_name: the same for every model; LeNet-5 does the same in training, draws
+            nothing, and takes no moments of a batch.
 
     Returns:
         `logits`, `(N, num_classes)`, and `state` as it came.
@@ -80,7 +83,7 @@ def apply(
     >>> logits.shape
     (2, 10)
     """
-    del train, key
+    del train, key, axis_name
     x = ops.conv_relu_max_pool(x, **params["conv1"], pool_shape=2)
     x = ops.conv_relu_max_pool(x, **params["conv2"], padding="VALID", pool_shape=2)
     x = ops.flatten(x)

@@ -12,6 +12,7 @@ Howard et al., "MobileNets: efficient convolutional neural networks for mobile v
 2017.
 """
 
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +23,7 @@ from jax.typing import DTypeLike
 
 import jaxcnn
 from jaxcnn.models.parts import conv_norm, with_bias, with_norm
+from jaxcnn.normalization import AxisName
 
 # The channels that each pair gives, in multiples of the stem's.
 WIDTHS = (2, 4, 4, 8, 8, 16, 16, 16, 16, 16, 16, 32, 32)
@@ -71,6 +73,7 @@ def apply(
     ops: ModuleType = jaxcnn,
     train: bool = False,
     key: Array | None = None,
+    axis_name: AxisName = None,
     stem_strides: int = 1,
 ) -> tuple[Array, dict[str, Any]]:
     """The logits of a batch of images.
@@ -82,6 +85,8 @@ def apply(
             `jaxcnn.reference` for those of autodiff.
         train: whether to normalise by the moments of the batch, and to move the state to them.
         key: the same for every model; MobileNet draws nothing.
+        axis_name: of the mapped axes (of `jax.shard_map`) over which the batch is divided: the
+            moments are those of the whole batch.
         stem_strides: 1 for small images, of 32x32; 2 for the paper's, of 224x224.
 
     Returns:
@@ -93,9 +98,10 @@ def apply(
     (2, 10)
     """
     del key
+    conv = partial(conv_norm, ops=ops, train=train, axis_name=axis_name)
 
-    def layer(params: Any, state: Any, x: Array, **geometry: int) -> tuple[Array, Any]:
-        x, state = conv_norm(params, state, x, ops=ops, train=train, **geometry)
+    def layer(params: Any, state: Any, x: Array, **geometry: Any) -> tuple[Array, Any]:
+        x, state = conv(params, state, x, **geometry)
         return ops.relu(x), state
 
     x, stem = layer(params["stem"], state["stem"], x, strides=stem_strides)

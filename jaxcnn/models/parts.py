@@ -14,6 +14,8 @@ import numpy as np
 from jax import Array
 from jax.typing import DTypeLike
 
+from jaxcnn.normalization import AxisName
+
 Tree = Any  # nested dicts and lists
 Layer = dict[str, Array]
 
@@ -85,19 +87,21 @@ def conv_norm(
     *,
     ops: ModuleType,
     train: bool,
+    axis_name: AxisName = None,
     strides: int = 1,
     groups: int = 1,
 ) -> tuple[Array, Layer]:
     """A convolution without bias, padded by half its kernel, and batch norm.
 
-    In training the moments are those of the batch, and the state returned has moved a tenth of the
-    way to them; otherwise they are the state's, which stays as it is.
+    In training the moments are those of the batch, also over the mapped axes of `axis_name`, and
+    the state returned has moved a tenth of the way to them; otherwise they are the state's, which
+    stays as it is.
     """
     padding = [(taps // 2, taps // 2) for taps in params["kernel"].shape[:-2]]
     x = ops.conv(x, params["kernel"], strides=strides, padding=padding, feature_group_count=groups)
     if not train:
         moments = state["mean"], state["var"]
         return ops.batch_norm_inference(x, *moments, params["scale"], params["bias"]), state
-    y, (mean, var) = ops.batch_norm(x, params["scale"], params["bias"])
+    y, (mean, var) = ops.batch_norm(x, params["scale"], params["bias"], axis_name=axis_name)
     batch = {"mean": mean, "var": var}
     return y, jax.tree.map(lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, state, batch)

@@ -16,6 +16,8 @@ added first. Where a block halves the image, its (first) 3x3 convolution does.
 He et al., "Deep residual learning for image recognition", 2015.
 """
 
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -25,7 +27,8 @@ from jax import Array
 from jax.typing import DTypeLike
 
 import jaxcnn
-from jaxcnn.models.parts import conv_norm, with_bias, with_norm
+from jaxcnn.models.parts import Layer, conv_norm, with_bias, with_norm
+from jaxcnn.normalization import AxisName
 
 BLOCKS = {
     18: (2, 2, 2, 2),
@@ -101,6 +104,7 @@ def apply(
     ops: ModuleType = jaxcnn,
     train: bool = False,
     key: Array | None = None,
+    axis_name: AxisName = None,
 ) -> tuple[Array, dict[str, Any]]:
     """The logits of a batch of images.
 
@@ -111,6 +115,8 @@ def apply(
             `jaxcnn.reference` for those of autodiff.
         train: whether to normalise by the moments of the batch, and to move the state to them.
         key: the same for every model; ResNet draws nothing.
+        axis_name: of the mapped axes (of `jax.shard_map`) over which the batch is divided: the
+            moments are those of the whole batch.
 
     Returns:
         `logits`, `(N, num_classes)`, and the state.
@@ -122,9 +128,8 @@ def apply(
     """
     del key
     imagenet = params["stem"]["kernel"].shape[0] == STEMS["imagenet"]
-    x, stem = conv_norm(
-        params["stem"], state["stem"], x, ops=ops, train=train, strides=2 if imagenet else 1
-    )
+    conv = partial(conv_norm, ops=ops, train=train, axis_name=axis_name)
+    x, stem = conv(params["stem"], state["stem"], x, strides=2 if imagenet else 1)
     x = ops.relu(x)
     if imagenet:
         x = ops.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
@@ -133,9 +138,8 @@ def apply(
         stages.append([])
         for place, layers in enumerate(blocks):
             strides = 2 if number > 0 and place == 0 else 1
-            x, moved = block(
-                layers, state["stages"][number][place], x, ops=ops, train=train, strides=strides
-            )
+            before = state["stages"][number][place]
+            x, moved = block(layers, before, x, conv=conv, relu=ops.relu, strides=strides)
             stages[-1].append(moved)
     x = ops.flatten(ops.avg_pool(x, x.shape[1:3]))
     return ops.dense(x, **params["logits"]), {"stem": stem, "stages": stages}
@@ -146,28 +150,21 @@ def block(
     state: dict[str, Any],
     x: Array,
     *,
-    ops: ModuleType,
-    train: bool,
+    conv: Callable[..., tuple[Array, Layer]],
+    relu: Callable[[Array], Array],
     strides: int,
 ) -> tuple[Array, dict[str, Any]]:
-    """`relu(x + F(x))`, and the state of its batch norms."""
+    """`relu(x + F(x))`, and the state of its batch norms; `conv` is a `conv_norm`."""
     y, convs = x, []
     last = len(params["convs"]) - 1
     for place, layer in enumerate(params["convs"]):
-        y, norm = conv_norm(
-            layer,
-            state["convs"][place],
-            y,
-            ops=ops,
-            train=train,
-            strides=strides if place == last - 1 else 1,
-        )
-        convs.append(norm)
+        by = strides if place == last - 1 else 1
+        y, moments = conv(layer, state["convs"][place], y, strides=by)
+        convs.append(moments)
         if place < last:
-            y = ops.relu(y)
+            y = relu(y)
     moved: dict[str, Any] = {"convs": convs}
     if "shortcut" in params:
-        x, moved["shortcut"] = conv_norm(
-            params["shortcut"], state["shortcut"], x, ops=ops, train=train, strides=strides
-        )
-    return ops.relu(x + y), moved
+        shortcut = params["shortcut"], state["shortcut"]
+        x, moved["shortcut"] = conv(*shortcut, x, strides=strides)
+    return relu(x + y), moved

@@ -23,6 +23,7 @@ from jax.typing import DTypeLike
 
 import jaxcnn
 from jaxcnn.models.parts import with_bias
+from jaxcnn.normalization import AxisName
 
 SIX = ((64, 64), (128, 128), (256, 256))
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
@@ -76,6 +77,7 @@ def apply(
     ops: ModuleType = jaxcnn,
     train: bool = False,
     key: Array | None = None,
+    axis_name: AxisName = None,
 ) -> tuple[Array, dict[str, Any]]:
     """The logits of a batch of images.
 
@@ -86,6 +88,8 @@ def apply(
             `jaxcnn.reference` for those of autodiff.
         train: whether half of the hidden units drop out.
         key: draws which, in training.
+        axis_name: of the mapped axes (of `jax.shard_map`) over which the batch is divided: each
+            device then drops what one device would have dropped of the whole batch.
 
     Returns:
         `logits`, `(N, num_classes)`, and `state` as it came.
@@ -103,5 +107,5 @@ def apply(
     x = ops.flatten(ops.avg_pool(x, x.shape[1:3]))
     x = ops.relu(ops.dense(x, **params["dense"]))
     if train:
-        x = ops.dropout(key, x, DROPOUT)
+        x = ops.dropout(key, x, DROPOUT, axis_name=axis_name)
     return ops.dense(x, **params["logits"]), state

@@ -150,3 +150,18 @@ def test_dropout_draws_by_the_key_in_training_only():
 def test_what_resnet_there_is_not(options, message):
     with pytest.raises(ValueError, match=message):
         resnet.init(jax.random.key(0), **options)
+
+
+@pytest.mark.parametrize(("model", "options", "size"), SMALL)
+def test_a_divided_batch_is_trained_on_as_a_whole_one(model, options, size, monkeypatch):
+    for depth in resnet.BLOCKS:
+        monkeypatch.setitem(resnet.BLOCKS, depth, (2, 1, 1, 1))
+    init = partial(model.init, dtype=jnp.float64, **options)
+    params, state = drawn(jax.jit(init)(jax.random.key(0)))
+    images = jnp.asarray(draw(1, (4, size, size, 3)))
+    apply = partial(model.apply, params, state, train=True, key=jax.random.key(1))
+    logits, moved = jax.jit(apply)(images)
+    divided = jax.jit(jax.vmap(partial(apply, axis_name="batch"), axis_name="batch"))
+    parts, states = divided(images.reshape(2, 2, size, size, 3))
+    assert_close(parts.reshape(logits.shape), logits, 1e-9)
+    jax.tree.map(lambda each, whole: assert_close(each[1], whole, 1e-9), states, moved)

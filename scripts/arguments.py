@@ -22,11 +22,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
 
-    def require(self, *packages: str) -> None:
+    def require(self, *packages: str, extra: str = "train") -> None:
         """Ends the script, with a line that says what to install, if one is missing."""
         for package in packages:
             if importlib.util.find_spec(package) is None:
-                self.error(f"{package} is not installed: pip install 'jaxcnn[train]'")
+                self.error(f"{package} is not installed: pip install 'jaxcnn[{extra}]'")
 
 
 def integer(low: int, high: float = math.inf) -> Callable[[str], int]:

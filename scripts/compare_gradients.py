@@ -109,12 +109,14 @@ def of_model(arguments: argparse.Namespace) -> Comparisons:
 
     import jaxcnn
     from jaxcnn.models import MODELS
-    from jaxcnn.training.data import batches, digits
+    from jaxcnn.training.data import digits
 
     name = arguments.model or "lenet5"
     model, options = MODELS[name]
     rng = np.random.default_rng(arguments.seed)
-    images, labels = next(batches(digits()[0], arguments.batch_size, rng))
+    train = digits().train
+    rows = rng.permutation(len(train.labels))[: arguments.batch_size]
+    images, labels = train.images[rows], train.labels[rows]
     key = jax.random.key(arguments.seed)
     dtype = jax.numpy.dtype(arguments.dtype)
     params, state = jax.jit(lambda key: model.init(key, **options))(key)

@@ -1,62 +1,169 @@
-"""Trains a model on scikit-learn's handwritten digits, with hand-derived or autodiff's gradients.
+"""Trains a model on labelled images, with hand-derived or autodiff's gradients.
 
     python scripts/train.py
     python scripts/train.py --gradients autodiff --epochs 5 --out runs/autodiff
+    python scripts/train.py --data cifar10 --model resnet18 --optimizer momentum --devices 4
+    python scripts/train.py --data photos/ --model vgg --checkpoint-every 200 --out runs/photos
+    python scripts/train.py --resume runs/photos
 
-A run leaves metrics.jsonl, parameters.npz, curves.png, confusion.png and filters.png in `--out`.
-The last line on standard output is its summary in JSON. Exit codes: 0, all epochs were trained;
-1, the loss stopped being finite; 2, a bad argument or a missing package; 130, Ctrl-C.
+`--data` is digits (scikit-learn's), mnist, fashion_mnist, cifar10 or cifar100 (from Hugging Face's
+hub or its cache), a folder with a folder of pictures for each class, or a data set that `datasets`
+saved. Several machines each run the same line, with the number of each as `--host`, and share the
+folder `--out`.
+
+A run leaves config.json, metrics.jsonl, what it learnt (parameters.npz and state.npz) and pictures
+in `--out`, and scripts/predict.py uses it. The last line on standard output is its summary in JSON.
+Exit codes: 0, all epochs were trained; 1, a loss was not finite, or another machine was lost; 2, a
+bad argument, bad data or a missing package; 130 and 143, Ctrl-C and SIGTERM: the run is saved, and
+`--resume` goes on with it.
 """
 
+import argparse
 import contextlib
 import itertools
 import json
 import math
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from arguments import MODELS, Parser, integer, number
 
 
 def main() -> int:
-    parser = Parser(__doc__)
-    rate = number(lambda x: 0 < x < math.inf, "positive and finite")
-    momentum = number(lambda x: 0 <= x < 1, "at least 0 and below 1")
-    parser.add_argument("--model", choices=MODELS, default="lenet5")
-    parser.add_argument("--gradients", choices=["manual", "autodiff"], default="manual")
-    parser.add_argument("--epochs", type=integer(1), default=20, metavar="N")
-    parser.add_argument("--batch-size", type=integer(1), default=32, metavar="N")
-    rate_help = "the highest: it rises for five epochs and falls to zero by the end"
-    parser.add_argument("--learning-rate", type=rate, default=0.1, metavar="RATE", help=rate_help)
-    parser.add_argument("--momentum", type=momentum, default=0.0, metavar="M")
-    parser.add_argument("--seed", type=integer(0, 2**32 - 1), default=0, metavar="N")
-    parser.add_argument("--out", metavar="DIR", help="default: runs/<time>")
-    arguments = vars(parser.parse_args())
-    parser.require("jaxcnn", "jax", "optax", "sklearn", "matplotlib", "rich")
+    parser = make_parser()
+    learn = vars(parser.parse_args())  # what to learn; and where and how:
+    how = {name: learn.pop(name) for name in ("checkpoint_every", "tensorboard", "devices")}
+    coordinator, hosts, host = (learn.pop(name) for name in ("coordinator", "hosts", "host"))
+    out, resume = learn.pop("out"), learn.pop("resume")
+    if resume is not None and out is not None:
+        parser.error("argument --out: --resume says where the run is")
+    if (coordinator, hosts, host) != (None, None, None):
+        if None in (coordinator, hosts, host):
+            parser.error("arguments --coordinator, --hosts and --host: each needs the others")
+        if host >= hosts:
+            parser.error(f"argument --host: must be below {hosts}, not {host}")
+        if out is None and resume is None:
+            parser.error("argument --out: several hosts must be told the same")
+        how["hosts"] = (coordinator, hosts, host)
+    parser.require("jaxcnn", "jax", "optax", "grain", "orbax", "sklearn", "matplotlib", "rich")
+    if how["tensorboard"]:
+        parser.require("tensorboardX", extra="tensorboard")
+    begins = resume is None and not host  # and not where another host does
     try:
-        out = claim(arguments.pop("out"))
+        path = Path(resume if resume is not None else claim(out) if begins else out)
     except OSError as error:
         parser.error(f"argument --out: {error}")
-    try:
-        # Here and not above: jax takes seconds to import, and a bad argument is told at once.
-        from jaxcnn.training.run import run
+    goodbye = (
+        watched(
+            f"{parser.prog}: host {host} was killed, or another host was lost: "
+            f"--resume {path} goes on"
+        )
+        if hosts
+        else contextlib.nullcontext()
+    )
+    with goodbye:
+        try:
+            return train(parser, path, learn, resume=resume is not None, **how)
+        except KeyboardInterrupt:
+            print(f"{parser.prog}: interrupted", file=sys.stderr)
+            return 130
+        finally:
+            if begins:
+                release(path)
 
-        summary = run(out, **arguments)
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return 130
-    except FloatingPointError as error:
-        print(f"{parser.prog}: {error}: try a smaller --learning-rate", file=sys.stderr)
+
+def train(parser: Parser, path: Path, learn: dict[str, Any], **how: Any) -> int:
+    """Runs, and says in a line why it ended, if it was before its end."""
+    # Here and not above: jax takes seconds to import, and a bad argument is told at once.
+    from jaxcnn.training.run import start
+    from jaxcnn.training.stopping import LostHostError, NotFiniteError, RequestError, StoppedError
+
+    try:
+        summary = start(path, learn, **how)
+    except RequestError as error:
+        parser.error(str(error))
+    except StoppedError as error:
+        print(f"{parser.prog}: {error}: --resume {path} goes on", file=sys.stderr)
+        return 128 + error.signal
+    except (NotFiniteError, LostHostError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
-    finally:
-        release(out)
-    print(json.dumps(summary))
+    if summary:
+        print(json.dumps(summary))
     return 0
 
 
-def claim(out: str | None) -> Path:
+def make_parser() -> Parser:
+    parser = Parser(__doc__)
+    rate = number(lambda x: 0 < x < math.inf, "positive and finite")
+    momentum = number(lambda x: 0 <= x < 1, "at least 0 and below 1")
+    # What is not given is left out: a default may hang on another argument, or be a saved run's.
+    add = parser.add_argument_group(
+        "what to learn", argument_default=argparse.SUPPRESS
+    ).add_argument
+    add("--data", metavar="NAME|PATH", help="digits, unless given")
+    add("--skip-bad", action="store_true", help="leave out the pictures that can't be read")
+    crop_help = "move pictures by up to so many; 2 for digits and MNISTs, 4 for CIFAR, else 0"
+    add("--crop", type=integer(0), metavar="PIXELS", help=crop_help)
+    flip_help = "mirror half of the pictures; so for Fashion-MNIST and CIFAR"
+    add("--flip", action=argparse.BooleanOptionalAction, help=flip_help)
+    add("--model", choices=MODELS, help="lenet5, unless given")
+    add("--gradients", choices=["manual", "autodiff"], help="manual, unless given")
+    dtype_help = "of the passes; parameters are float32"
+    add("--dtype", choices=["float32", "bfloat16"], help=dtype_help)
+    add("--epochs", type=integer(1), metavar="N", help="20, unless given")
+    add("--batch-size", type=integer(1), metavar="N", help="32, unless given")
+    optimizers = ["sgd", "momentum", "adam", "adamw"]
+    add("--optimizer", choices=optimizers, help="sgd, unless given")
+    rate_help = "the highest; 0.1, and for adam and adamw 0.001, unless given"
+    add("--learning-rate", type=rate, metavar="RATE", help=rate_help)
+    momentum_help = "of sgd (0, unless given) and momentum (0.9)"
+    add("--momentum", type=momentum, metavar="M", help=momentum_help)
+    schedules = ["triangular", "constant", "cosine", "warmup_cosine"]
+    schedule_help = "of the rate; triangular, unless given: it rises for five epochs and falls to 0"
+    add("--schedule", choices=schedules, help=schedule_help)
+    add("--seed", type=integer(0, 2**32 - 1), metavar="N", help="0, unless given")
+
+    add = parser.add_argument_group("where and how").add_argument
+    add("--out", metavar="DIR", help="default: runs/<time>")
+    add("--resume", metavar="DIR", help="go on with the run there, which knows what to learn")
+    every_help = "save after so many steps (1000)"
+    add("--checkpoint-every", type=integer(1), default=1000, metavar="N", help=every_help)
+    add("--tensorboard", action="store_true", help="write event files for TensorBoard")
+    devices_help = "divide each batch over N devices (of each host); a CPU becomes as many"
+    add("--devices", type=integer(1), metavar="N", help=devices_help)
+    add("--coordinator", metavar="HOST:PORT", help="of host 0, of several")
+    add("--hosts", type=integer(2), metavar="N", help="how many hosts run this line")
+    add("--host", type=integer(0), metavar="I", help="which of them this is, from 0")
+    return parser
+
+
+@contextlib.contextmanager
+def watched(last_words: str) -> Iterator[None]:
+    """Has another process say the last words of this one, if it ends at once and without any.
+
+    JAX aborts a process where another host is lost, with a page of C++ for the reason.
+    """
+    end, ours = os.pipe()
+    if os.fork() == 0:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)
+        os.close(ours)
+        if not os.read(end, 1):  # nothing more can come
+            os.write(2, f"{last_words}\n".encode())
+        os._exit(0)
+    try:
+        yield
+    finally:
+        os.write(ours, b".")
+
+
+def claim(out: str | None) -> str:
     """The run's directory, made if need be; an empty metrics.jsonl in it keeps others away."""
     path = fresh() if out is None else out
     os.makedirs(path, exist_ok=True)
@@ -64,7 +171,7 @@ def claim(out: str | None) -> Path:
         open(os.path.join(path, "metrics.jsonl"), "x").close()
     except FileExistsError:
         raise OSError(f"{path!r} already holds a run") from None
-    return Path(path)
+    return path
 
 
 def fresh() -> str:
@@ -78,12 +185,15 @@ def fresh() -> str:
 
 
 def release(out: Path) -> None:
-    """Nothing is left of a run that did not finish an epoch."""
+    """Nothing is left of a run that neither finished an epoch nor was saved."""
     metrics = out / "metrics.jsonl"
-    if metrics.stat().st_size == 0:
+    if metrics.stat().st_size == 0 and not (out / "checkpoints").exists():
         metrics.unlink()
+        (out / "config.json").unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             out.rmdir()
+            if out.parent == Path("runs"):
+                out.parent.rmdir()
 
 
 if __name__ == "__main__":

@@ -1,109 +1,239 @@
-"""A whole run: checks the gradients, trains, and leaves metrics, parameters and pictures."""
+"""A whole run: checks the gradients, trains, and leaves metrics, checkpoints and pictures.
 
+In a run's directory are `config.json` (`settings`), `metrics.jsonl` with a line an epoch,
+`checkpoints/`, and at the end, also if that is an interruption, what was learnt (`parameters.npz`,
+`state.npz`) and pictures. `summary.json` comes last: a run that has it is finished.
+"""
+
+import contextlib
 import json
 import math
+import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-import optax
+import jax
 
 import jaxcnn
 from jaxcnn.models import MODELS
-from jaxcnn.training import loop, pictures, progress, step
-from jaxcnn.training.data import Split, digits
+from jaxcnn.training import (
+    checkpoints,
+    devices,
+    events,
+    loop,
+    outcome,
+    progress,
+    settings,
+    sources,
+    step,
+    stopping,
+)
+from jaxcnn.training.data import Data
+from jaxcnn.training.optimizers import make_optimizer, make_schedule
+from jaxcnn.training.stopping import NotFiniteError, RequestError, StoppedError
 
-SHIFT = 2  # pixels
 OPS = {"manual": jaxcnn, "autodiff": jaxcnn.reference}
+LISTEN = 10  # steps, after which several machines ask each other whether one was told to stop
+
+
+def start(
+    out: Path,
+    learn: dict[str, Any],
+    *,
+    resume: bool,
+    hosts: tuple[str, int, int] | None = None,
+    **how: Any,
+) -> dict[str, Any]:
+    """`run`, of what a command line says. Comes before anything else that asks JAX.
+
+    Args:
+        out: the run's directory.
+        learn: the settings that were given; the others are the run's, or what suits these.
+        resume: whether to go on with a run.
+        hosts: where there are several, the coordinator, how many, and which of them this is.
+        how: `devices` of each host, `checkpoint_every` and `tensorboard`.
+
+    Returns:
+        The summary; nothing on hosts that do not speak for all.
+
+    Raises:
+        RequestError, StoppedError, NotFiniteError: as `run`.
+        LostHostError: another host does not answer any more.
+    """
+    asked = settings.read(out, **learn) if resume else settings.make(**learn)
+    if resume and (out / "summary.json").exists():
+        raise RequestError(f"{str(out)!r} is finished: there is nothing to go on with")
+    cache()
+    with devices.connected(how.pop("devices"), hosts and devices.Hosts(*hosts)) as mesh:
+        summary = run(out, asked, resume=resume, mesh=mesh, **how)
+        return summary if devices.is_first() else {}
+
+
+def cache() -> None:
+    """Keeps compiled programs for the next run, where `JAX_COMPILATION_CACHE_DIR` does not."""
+    if not jax.config.values["jax_compilation_cache_dir"]:
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxcnn"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def run(
     out: Path,
+    asked: settings.Settings,
     *,
-    model: str,
-    gradients: str,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    momentum: float,
-    seed: int,
+    resume: bool = False,
+    checkpoint_every: int = 1000,
+    tensorboard: bool = False,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, Any]:
-    """Trains a model on the digits by SGD and returns the summary of the run.
+    """Trains a model, from the start or from where it was interrupted, and returns the summary.
 
-    `out`, a directory, gets a line of `metrics.jsonl` after every epoch and the rest at the end,
-    also when the end is an exception: Ctrl-C, or a loss that is not finite.
+    Args:
+        out: the run's directory.
+        asked: what to do.
+        resume: whether to go on from the last checkpoint in `out`; without one, from the start.
+        checkpoint_every: so many steps.
+        tensorboard: whether to write event files, to `out/tensorboard`.
+        mesh: from `devices.connect`.
+
+    Raises:
+        RequestError: what was asked for can't be done.
+        StoppedError: a signal came. All was saved.
+        NotFiniteError: a loss or a gradient was not finite.
     """
-    module, size = MODELS[model]
-    data = digits()
-    steps = math.ceil(len(data[0].labels) / batch_size)
-    optimizer = optax.sgd(schedule(learning_rate, steps, epochs), momentum=momentum or None)
-    init = partial(module.init, channels=data[0].images.shape[-1], **size)
-    carry = step.start(init, optimizer, seed)
-    first = next(loop.batches(data[0], batch_size, np.random.default_rng(seed), SHIFT))
-    print(
-        "manual against autodiff, largest relative error of the first batch's gradients:",
-        flush=True,
-    )
-    errors = step.gradient_errors(module, carry, *first)
-    for name, error in errors.items():
-        print(f"  {name:{max(map(len, errors))}}  {error:.1e}", flush=True)
+    first = devices.is_first()
+    say: Callable[[str], None] = partial(print, flush=True) if first else lambda line: None
+    data = load(asked, say)
+    model, recipe, carry = prepare(asked, data, mesh)
+    saved = out / "checkpoints"
+    steps = math.ceil(len(data.train.labels) / asked.batch_size)  # an epoch's
+    history: list[dict[str, float]] = []
+    if first:
+        settings.write(out, asked, classes=data.classes, image_shape=data.train.images.shape[1:])
+    if resume:
+        carry = checkpoints.latest(saved, carry, say) or carry
+        history = outcome.rewind(out, int(carry.step) // steps, first)
+        say(f"going on after step {int(carry.step)} of {steps * asked.epochs}")
+    else:
+        compare(model, carry, data, asked, say)
+    carry = devices.everywhere(carry, mesh)
 
-    done: list[loop.Epoch] = []
+    epoch = None
     try:
-        with progress.bar() as bar, (out / "metrics.jsonl").open("a") as record:
-            on_step = progress.follow(bar, epochs, len(data[0].labels))
+        with contextlib.ExitStack() as stack:
+            stack.callback(checkpoints.finish, saved)
+            bar = stack.enter_context(progress.bar(first))
+            record = stack.enter_context(outcome.record(out, first))
+            board = stack.enter_context(events.board(out if tensorboard and first else None))
+            signalled = stack.enter_context(stopping.requests())
             for epoch in loop.train(
-                module,
-                OPS[gradients],
-                optimizer,
+                model,
+                OPS[asked.gradients],
+                recipe,
                 carry,
-                data,
-                epochs=epochs,
-                batch_size=batch_size,
-                seed=seed,
-                shift=SHIFT,
-                on_step=on_step,
+                (data.train, data.test),
+                epochs=asked.epochs,
+                batch_size=asked.batch_size,
+                seed=asked.seed,
+                watch=progress.follow(bar, asked.epochs, len(data.train.labels)),
+                keep=keeper(saved, checkpoint_every, steps * asked.epochs, signalled),
             ):
-                done.append(epoch)
-                print(json.dumps(epoch.metrics), file=record, flush=True)
-                bar.console.print(progress.epoch_line(epoch.metrics, epochs), soft_wrap=True)
+                history.append(epoch.metrics)
+                record(epoch.metrics)
+                board(epoch.metrics, steps)
+                line = progress.epoch_line(epoch.metrics, asked.epochs)
+                bar.console.print(line, soft_wrap=True)
+    except NotFiniteError as error:
+        good = checkpoints.last(saved)
+        raise NotFiniteError(f"{error}; the last good checkpoint: {good or 'none yet'}") from None
     finally:
-        if done:
-            write(out, done, data[1])
-    last = done[-1].metrics
-    seconds = sum(epoch.metrics["seconds"] for epoch in done)
-    return {
-        "model": model,
-        "gradients": gradients,
-        "epochs": epochs,
-        "train_loss": last["train_loss"],
-        "test_accuracy": last["test_accuracy"],
-        "images_per_second": round(epochs * len(data[0].labels) / seconds, 1),
-        "out": str(out),
-    }
+        if epoch and first:
+            outcome.write(out, history, epoch, data)
+    if epoch:
+        say(outcome.table(epoch, data))
+    summary = outcome.summary(out, asked, history)
+    if first:
+        settings.replace(out / "summary.json", json.dumps(summary) + "\n")
+    return summary
 
 
-def schedule(peak: float, steps: int, epochs: int) -> optax.Schedule:
-    """A learning rate that rises for five epochs of `steps` and falls to zero by the last's end.
+def load(asked: settings.Settings, say: Callable[[str], None]) -> Data:
+    """The data, with a bar while it is read."""
+    with progress.reading(devices.is_first()) as watch:
+        data = sources.load(asked.data, skip_bad=asked.skip_bad, watch=watch)
+    if data.skipped:
+        pictures = "1 picture" if data.skipped == 1 else f"{data.skipped} pictures"
+        say(f"{pictures} left out, that could not be read")
+    return data
 
-    It rises slowly for the comparison's sake. Two gradients differ by rounding, sooner or later
-    that decides a ReLU or a maximum near a tie, and at a high rate the two runs then drift apart.
-    It falls to zero because a high rate at the end leaves the accuracy to chance.
+
+def prepare(
+    asked: settings.Settings, data: Data, mesh: jax.sharding.Mesh | None
+) -> tuple[Any, step.Recipe, step.Carry]:
+    """The model, what its steps do, and the carry before the first.
+
+    Raises:
+        RequestError: the batch or the pictures do not fit.
     """
-    return lambda step: peak * jnp.minimum((step + 1) / (5 * steps), 1 - step / (steps * epochs))
+    if mesh is not None and asked.batch_size % mesh.size:
+        raise RequestError(
+            f"a batch of {asked.batch_size} can't be divided over {mesh.size} devices"
+        )
+    model, size = MODELS[asked.model]
+    shape = data.train.images.shape[1:]
+    init = partial(model.init, channels=shape[-1], num_classes=len(data.classes), **size)
+    rate = make_schedule(
+        asked.schedule,
+        asked.learning_rate,
+        math.ceil(len(data.train.labels) / asked.batch_size),
+        asked.epochs,
+    )
+    recipe = step.Recipe(
+        make_optimizer(asked.optimizer, rate, asked.momentum),
+        crop=asked.crop,
+        flip=asked.flip,
+        dtype=asked.dtype,
+        mesh=mesh,
+    )
+    try:
+        params, state = jax.eval_shape(init, jax.random.key(0))
+        jax.eval_shape(model.apply, params, state, jax.ShapeDtypeStruct((1, *shape), "float32"))
+    except (TypeError, ValueError) as error:
+        image = "x".join(map(str, shape))
+        raise RequestError(f"{asked.model} takes no images of {image}: {error}") from None
+    return model, recipe, step.start(init, recipe.optimizer, asked.seed)
 
 
-def write(out: Path, done: list[loop.Epoch], test: Split) -> None:
-    """The parameters of the last epoch, and the pictures."""
-    last = done[-1]
-    np.savez(out / "parameters.npz", **last.params)
-    name = next(name for name, value in last.params.items() if value.ndim == 4)
-    figures = {
-        "curves": pictures.curves([epoch.metrics for epoch in done]),
-        "confusion": pictures.confusion(test.labels, last.predictions),
-        "filters": pictures.filters(last.params[name], last.gradients[name], name),
-    }
-    for title, figure in figures.items():
-        figure.savefig(out / f"{title}.png", dpi=150, bbox_inches="tight")
+def compare(
+    model: Any, carry: step.Carry, data: Data, asked: settings.Settings, say: Callable[[str], None]
+) -> None:
+    """Says how far the two gradients of the first images are apart."""
+    say("manual against autodiff, largest relative error of the first batch's gradients:")
+    images, labels = (rows[: asked.batch_size] for rows in data.train)
+    errors = step.gradient_errors(model, carry, images, labels)
+    for name, error in errors.items():
+        say(f"  {name:{max(map(len, errors))}}  {error:.1e}")
+
+
+def keeper(saved: Path, every: int, total: int, signalled: Callable[[], int]) -> loop.OnStep:
+    """The `keep` of `loop.train`: saves when it is time or when a signal came, which ends the run.
+
+    After the last of the `total` steps there is nothing to go on with, and nothing is saved.
+    """
+    alone = jax.process_count() == 1
+
+    def keep(seen: loop.Seen, carry: step.Carry) -> None:
+        number = 0
+        if alone or seen.step % LISTEN == 0:
+            number = devices.largest(signalled())
+        if seen.step == total or not (number or seen.step % every == 0):
+            return
+        if carry.broken.min() == step.NEVER:  # or the loop is about to end, and not to be saved
+            where = checkpoints.save(saved, carry)
+            if number:
+                checkpoints.finish(saved)
+                raise StoppedError(number, f"saved in {where}")
+
+    return keep

@@ -7,16 +7,29 @@ import runpy
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from arguments import MODELS
+from PIL import Image
 
 import jaxcnn.models
+from jaxcnn.training.stopping import NotFiniteError
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
-FILES = {"metrics.jsonl", "parameters.npz", "curves.png", "confusion.png", "filters.png"}
+LEARNT = {"config.json", "metrics.jsonl", "parameters.npz", "state.npz"}
+PICTURES = {"curves.png", "confusion.png", "mistakes.png", "filters.png"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What one run compiles, the next ones need not; and nothing is left in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def start(cwd: Path, *arguments: str, python: tuple[str, ...] = ()) -> subprocess.Popen[str]:
@@ -47,7 +60,8 @@ def test_both_gradients_train_alike_and_leave_a_run(tmp_path: Path) -> None:
         assert sum(line.startswith("epoch 1/1") for line in lines) == 1
         summary = json.loads(lines[-1])
         out = tmp_path / summary["out"]
-        assert {path.name for path in out.iterdir()} == FILES
+        assert {path.name for path in out.iterdir()} == LEARNT | PICTURES | {"summary.json"}
+        assert json.loads((out / "summary.json").read_text()) == summary
         (metrics,) = map(json.loads, (out / "metrics.jsonl").read_text().splitlines())
         assert summary == {
             "model": "lenet5",
@@ -77,6 +91,55 @@ def test_both_gradients_train_alike_and_leave_a_run(tmp_path: Path) -> None:
     np.testing.assert_allclose(losses["manual"], losses["autodiff"], rtol=1e-4)
 
 
+def test_a_run_that_is_interrupted_in_every_way_ends_in_the_same_bits(tmp_path: Path) -> None:
+    options = ("--epochs", "12", "--batch-size", "256", "--schedule", "cosine", "--flip")
+    run = ("--optimizer", "adam", "--dtype", "bfloat16", "--checkpoint-every", "3", "--out")
+    whole = start(tmp_path, *options, *run, "whole")
+    _, stderr = whole.communicate()
+    assert whole.returncode == 0, stderr
+
+    def saved() -> set[str]:
+        return {path.name for path in (tmp_path / "run").glob("checkpoints/[0-9]*")}
+
+    process = start(tmp_path, *options, *run, "run")
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT):
+        before = saved()
+        while saved() <= before:
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, stderr = process.communicate()
+        if number == signal.SIGKILL:
+            assert process.returncode == -number
+        else:
+            assert process.returncode == 128 + number
+            (line,) = stderr.splitlines()
+            assert re.fullmatch(
+                r"train.py: saved in run/checkpoints/\d+: --resume run goes on", line
+            )
+        process = start(tmp_path, "--resume", "run", "--checkpoint-every", "3")
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert json.loads(stdout.splitlines()[-1])["epochs"] == 12
+    for file in ("parameters.npz", "state.npz"):
+        found, wanted = (np.load(tmp_path / name / file) for name in ("run", "whole"))
+        assert set(found) == set(wanted)
+        for name in wanted:
+            np.testing.assert_array_equal(found[name], wanted[name])
+    found, wanted = (
+        [json.loads(line) for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
+        for name in ("run", "whole")
+    )
+    assert [metrics["epoch"] for metrics in found] == list(range(1, 13))
+    for metrics, same in zip(found, wanted, strict=True):
+        for name in set(same) - {"seconds", "images_per_second"}:
+            assert metrics[name] == same[name]
+    again = start(tmp_path, "--resume", "run")
+    _, stderr = again.communicate()
+    assert again.returncode == 2
+    assert "is finished" in stderr
+
+
 def test_ctrl_c_keeps_what_was_trained(tmp_path: Path) -> None:
     process = start(tmp_path, "--epochs", "100000", "--batch-size", "1433", "--out", "run")
     assert process.stdout is not None
@@ -85,23 +148,71 @@ def test_ctrl_c_keeps_what_was_trained(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate()
     assert process.returncode == 130
-    assert stderr.splitlines() == ["train.py: interrupted"]
-    assert {path.name for path in (tmp_path / "run").iterdir()} == FILES
+    (line,) = stderr.splitlines()
+    assert line.endswith("--resume run goes on")
+    files = LEARNT | PICTURES | {"checkpoints"}
+    assert {path.name for path in (tmp_path / "run").iterdir()} == files
+
+
+def test_what_is_not_finite_ends_a_run_that_can_be_looked_at(tmp_path: Path) -> None:
+    process = start(
+        tmp_path, "--learning-rate", "1e30", "--schedule", "constant", "--epochs", "1",
+        "--checkpoint-every", "1", "--out", "run",
+    )  # fmt: skip
+    _, stderr = process.communicate()
+    assert process.returncode == 1
+    (line,) = stderr.splitlines()
+    what = r"the loss and the gradient of (conv|dense)\d/(kernel|bias): not finite in step 2"
+    assert re.fullmatch(f"train.py: {what}; the last good checkpoint: run/checkpoints/1", line)
+
+
+def test_bad_data_is_told_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    process = start(tmp_path, "--data", "photos", "--out", "run")
+    _, stderr = process.communicate()
+    assert process.returncode == 2
+    (line,) = stderr.splitlines()
+    assert line.startswith("train.py: photos/cat: there is no PNG or JPEG file")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_on_pictures_is_watched_and_used(tmp_path: Path) -> None:
+    """A folder of PNGs, event files, and then scripts/predict.py on one of the pictures."""
+    rng = np.random.default_rng(0)
+    for name, brightness in (("dark", 40), ("light", 200)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for n in range(20):
+            pixels = np.clip(rng.normal(brightness, 20, (28, 28, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "photos" / name / f"{n}.png")
+    (tmp_path / "photos" / "dark" / "broken.png").write_bytes(b"\x89PNG")
+    process = start(
+        tmp_path, "--data", "photos", "--skip-bad", "--epochs", "8", "--batch-size", "8",
+        "--tensorboard", "--devices", "2", "--out", "run",
+    )  # fmt: skip
+    stdout, stderr = process.communicate()
+    assert process.returncode == 0, stderr
+    assert "1 picture left out, that could not be read" in stdout
+    assert json.loads(stdout.splitlines()[-1])["test_accuracy"] == 1
+    (events,) = (tmp_path / "run" / "tensorboard").iterdir()
+    assert b"loss/train" in events.read_bytes()
+    predict = [sys.executable, str(SCRIPT.with_name("predict.py")), "run", "photos/light/3.png"]
+    done = subprocess.run(predict, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("photos/light/3.png  light")
 
 
 def test_a_loss_that_is_not_finite_is_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(out: Path, **options: object) -> None:
-        raise FloatingPointError("the loss is not finite in epoch 1")
+    def start(out: Path, learn: object, **options: object) -> None:
+        raise NotFiniteError("the loss: not finite in step 1")
 
-    monkeypatch.setattr("jaxcnn.training.run.run", run)
+    monkeypatch.setattr("jaxcnn.training.run.start", start)
     monkeypatch.setattr(sys, "argv", ["train.py", "--out", str(tmp_path / "run")])
     with pytest.raises(SystemExit) as exit_:
         runpy.run_path(str(SCRIPT), run_name="__main__")
     assert exit_.value.code == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line == "train.py: the loss is not finite in epoch 1: try a smaller --learning-rate"
+    assert line == "train.py: the loss: not finite in step 1"
     assert list(tmp_path.iterdir()) == []  # no epoch was finished: nothing to keep
 
 
@@ -127,6 +238,20 @@ def test_a_loss_that_is_not_finite_is_told_in_one_line(
         (["--out", "file/below"], "--out"),
         (["--out", ""], "--out"),
         (["--out", "old"], "--out"),
+        (["--optimizer", "lamb"], "--optimizer"),
+        (["--schedule", "step"], "--schedule"),
+        (["--dtype", "float16"], "--dtype"),
+        (["--crop", "-1"], "--crop"),
+        (["--checkpoint-every", "0"], "--checkpoint-every"),
+        (["--devices", "0"], "--devices"),
+        (["--devices", "3"], "can't be divided over 3 devices"),
+        (["--hosts", "2"], "each needs the others"),
+        (["--coordinator", "a:1", "--hosts", "2", "--host", "2", "--out", "new"], "--host"),
+        (["--coordinator", "a:1", "--hosts", "2", "--host", "0"], "--out"),
+        (["--resume", "old", "--out", "new"], "--out"),
+        (["--resume", "old"], "'old' holds no run to go on with"),
+        (["--optimizer", "adam", "--momentum", "0.9"], "momentum is not for adam"),
+        (["--data", "nowhere"], "nowhere"),
         (["--epoch", "1"], "--epoch"),
         (["digits"], "digits"),
     ],

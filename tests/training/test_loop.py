@@ -10,9 +10,11 @@ import pytest
 from jax import Array
 
 import jaxcnn
-from jaxcnn.training.data import Split, batches
-from jaxcnn.training.loop import train
-from jaxcnn.training.step import flat, start
+from jaxcnn.training.batches import batches
+from jaxcnn.training.data import Split
+from jaxcnn.training.loop import Seen, train
+from jaxcnn.training.step import Carry, Recipe, flat, start
+from jaxcnn.training.stopping import NotFiniteError
 
 RNG = np.random.default_rng(0)
 DATA = Split(RNG.normal(size=(10, 2, 2, 1)).astype(np.float32), RNG.integers(0, 3, 10))
@@ -39,10 +41,13 @@ def losses(kernel: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
     return -np.log(probabilities[np.arange(len(logits)), split.labels]), probabilities
 
 
-def run(ops: ModuleType = jaxcnn, rate: float = 0.5, **options: Any) -> Any:
-    optimizer = optax.sgd(rate)
-    carry = start(MODEL.init, optimizer, seed=0)
-    return train(MODEL, ops, optimizer, carry, (DATA, TEST), seed=3, **options)
+def run(
+    ops: ModuleType = jaxcnn, rate: float = 0.5, carry: Carry | None = None, **options: Any
+) -> Any:
+    recipe = Recipe(optax.sgd(rate))
+    if carry is None:
+        carry = start(MODEL.init, recipe.optimizer, seed=0)
+    return train(MODEL, ops, recipe, carry, (DATA, TEST), seed=3, **options)
 
 
 @pytest.mark.parametrize(
@@ -51,12 +56,15 @@ def run(ops: ModuleType = jaxcnn, rate: float = 0.5, **options: Any) -> Any:
 )
 def test_every_image_is_trained_on_and_counts_once(ops: ModuleType, batch_size: int) -> None:
     carry = start(MODEL.init, optax.sgd(0.5), seed=0)
-    kernel, rng = flat(carry.params)["logits/kernel"].astype(float), np.random.default_rng(3)
-    seen = []
-    epochs = run(ops, epochs=2, batch_size=batch_size, on_step=lambda *a: seen.append(a[:2]))
+    kernel = flat(carry.params)["logits/kernel"].astype(float)
+    seen: list[Seen] = []
+    epochs = run(ops, epochs=2, batch_size=batch_size, watch=lambda at, _: seen.append(at))
+    reader = batches(DATA, batch_size, seed=3, epochs=2)
+    ends = {4: [4, 8, 10], 5: [5, 10], 100: [10]}[batch_size]
     for number, epoch in enumerate(epochs, 1):
         total, right = 0.0, 0
-        for batch in batches(DATA, batch_size, rng):
+        for _ in ends:
+            batch = next(reader)
             loss, probabilities = losses(kernel, batch)
             total += loss.sum()
             right += (probabilities.argmax(1) == batch.labels).sum()
@@ -69,11 +77,12 @@ def test_every_image_is_trained_on_and_counts_once(ops: ModuleType, batch_size: 
         assert epoch.metrics["train_accuracy"] == right / 10
         assert epoch.metrics["test_loss"] == pytest.approx(test_loss.mean(), rel=1e-5)
         assert epoch.metrics["test_accuracy"] == (probabilities.argmax(1) == TEST.labels).mean()
-        np.testing.assert_array_equal(epoch.predictions, probabilities.argmax(1))
+        np.testing.assert_allclose(epoch.losses, test_loss, rtol=1e-4)
+        np.testing.assert_array_equal(epoch.logits.argmax(1), probabilities.argmax(1))
         np.testing.assert_allclose(epoch.params["logits/kernel"], kernel, rtol=1e-4, atol=1e-6)
         np.testing.assert_allclose(epoch.gradients["logits/kernel"], gradient, rtol=1e-3, atol=1e-6)
-    ends = {4: [4, 8, 10], 5: [5, 10], 100: [10]}[batch_size]
-    assert seen == [(epoch, end) for epoch in (1, 2) for end in ends]
+    assert [(at.epoch, at.images) for at in seen] == [(n, end) for n in (1, 2) for end in ends]
+    assert [at.step for at in seen] == list(range(1, 2 * len(ends) + 1))
 
 
 def test_an_epoch_keeps_its_parameters_when_the_next_one_is_trained() -> None:
@@ -85,6 +94,34 @@ def test_an_epoch_keeps_its_parameters_when_the_next_one_is_trained() -> None:
     assert (second.params["logits/kernel"] != before).any()
 
 
-def test_a_loss_that_is_not_finite_stops_the_loop() -> None:
-    with pytest.raises(FloatingPointError, match="not finite in epoch 1"):
+def test_what_is_not_finite_stops_the_loop_and_is_named() -> None:
+    # The infinite rate breaks the parameters in step 1, and in step 2 they are used.
+    with pytest.raises(NotFiniteError) as error:
         list(run(rate=np.inf, epochs=3, batch_size=4))
+    message = "the loss and the gradient of logits/kernel: not finite in step 2"
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_a_run_goes_on_from_any_step_to_the_same_bits(at: int) -> None:
+    kept: dict[int, Carry] = {}
+
+    def keep(seen: Seen, carry: Carry) -> None:
+        kept[seen.step] = jax.tree.map(np.array, carry)
+
+    whole = list(run(epochs=2, batch_size=4, keep=keep))
+    assert list(kept) == [1, 2, 3, 4, 5, 6]
+    rest = list(run(epochs=2, batch_size=4, carry=kept[at]))
+    assert [epoch.metrics["epoch"] for epoch in rest] == ([1, 2] if at < 3 else [2])
+    for epoch, same in zip(rest, whole[-len(rest) :], strict=True):
+        for name in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+            assert epoch.metrics[name] == same.metrics[name]
+        np.testing.assert_array_equal(epoch.params["logits/kernel"], same.params["logits/kernel"])
+
+
+def test_an_epoch_is_yielded_before_its_last_step_is_kept() -> None:
+    told: list[str] = []
+    epochs = run(epochs=2, batch_size=5, keep=lambda at, _: told.append(f"step {at.step}"))
+    for epoch in epochs:
+        told.append(f"epoch {epoch.metrics['epoch']}")
+    assert told == ["step 1", "epoch 1", "step 2", "step 3", "epoch 2", "step 4"]

@@ -14,11 +14,14 @@ from jax import Array
 import jaxcnn
 from jaxcnn.models import MODELS
 from jaxcnn.training.step import (
+    NEVER,
+    Recipe,
     flat,
     gradient_errors,
     make_test_step,
     make_train_step,
     new_epoch,
+    pixels,
     start,
 )
 
@@ -39,6 +42,7 @@ def apply(
     ops: ModuleType,
     train: bool = False,
     key: Array | None = None,
+    axis_name: Any = None,
 ) -> tuple[Array, dict[str, Any]]:
     return ops.dense(ops.flatten(x), **params["logits"]), {"steps": state["steps"] + train}
 
@@ -64,7 +68,7 @@ def test_a_step_is_the_parameters_minus_rate_times_gradient_to_the_last_bit(
     carry = start(init, optimizer, seed=0)
     before = jax.tree.map(jnp.copy, carry.params)
     losses, expected = by_hand(flat(before))
-    carry, gradients = make_train_step(MODEL, ops, optimizer)(carry, X, LABELS)
+    carry, gradients, _ = make_train_step(MODEL, ops, Recipe(optimizer))(carry, X, LABELS)
     update = jax.jit(lambda w, g: jax.tree.map(lambda w, g: w - 0.3 * g, w, g))
     for name, value in flat(update(before, gradients)).items():
         np.testing.assert_array_equal(flat(carry.params)[name], value)
@@ -74,28 +78,81 @@ def test_a_step_is_the_parameters_minus_rate_times_gradient_to_the_last_bit(
 
 def test_a_step_counts_what_it_sees_and_donates_its_carry() -> None:
     optimizer = optax.sgd(0.3, momentum=0.9)
-    step = make_train_step(MODEL, jaxcnn, optimizer)
+    step = make_train_step(MODEL, jaxcnn, Recipe(optimizer))
     first = start(init, optimizer, seed=0)
-    second, _ = step(first, X, LABELS)
+    second, *_ = step(first, X, LABELS)
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.params))
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves(first.optimizer_state))
     params, seen, correct = flat(second.params), float(second.loss), int(second.correct)
     losses, _ = by_hand(params)
-    third, _ = step(second, X, LABELS)
+    third, *_ = step(second, X, LABELS)
     np.testing.assert_allclose(third.loss, seen + losses.sum(), rtol=1e-5)
     logits = X.reshape(6, 4) @ params["logits/kernel"] + params["logits/bias"]
     assert third.correct == correct + (logits.argmax(1) == LABELS).sum()
-    assert third.state["steps"] == 2
+    assert third.state["steps"] == third.step == 2
+    assert (third.broken == NEVER).all()
     assert new_epoch(third).loss == new_epoch(third).correct == 0
 
 
-def test_the_test_step_gives_each_image_its_loss_and_class() -> None:
+def test_the_test_step_gives_each_image_its_loss_and_logits() -> None:
     carry = start(init, optax.sgd(0.3), seed=1)
     params = flat(carry.params)
-    losses, predictions = make_test_step(MODEL, jaxcnn)(carry.params, carry.state, X, LABELS)
+    losses, logits = make_test_step(MODEL, jaxcnn)(carry.params, carry.state, X, LABELS)
     np.testing.assert_allclose(losses, by_hand(params)[0], rtol=1e-5)
-    logits = X.reshape(6, 4) @ params["logits/kernel"] + params["logits/bias"]
-    np.testing.assert_array_equal(predictions, logits.argmax(1))
+    expected = X.reshape(6, 4) @ params["logits/kernel"] + params["logits/bias"]
+    np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_bytes_become_numbers_from_0_to_1() -> None:
+    images = np.arange(256, dtype=np.uint8)
+    np.testing.assert_allclose(pixels(images), np.arange(256) / 255, rtol=1e-6)
+    halves = pixels(images, jnp.bfloat16)
+    assert halves.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(pixels(X), X)
+
+
+@pytest.mark.parametrize(("value", "loss_breaks"), [(np.inf, True), (1e25, False)])
+def test_the_first_step_with_something_not_finite_is_noted(value: float, loss_breaks: bool) -> None:
+    optimizer = optax.sgd(0.3)
+    step = make_train_step(MODEL, jaxcnn, Recipe(optimizer))
+    carry, _, broken = step(start(init, optimizer, seed=0), X, LABELS)
+    assert (broken == NEVER).all()
+    worse = X.copy()
+    worse[3, 1, 1, 0] = value
+    carry, gradients, broken = step(carry, worse, LABELS)
+    finite = [np.isfinite(gradients["logits"][name]).all() for name in ("bias", "kernel")]
+    expected = [2 if loss_breaks else NEVER, *(NEVER if each else 2 for each in finite)]
+    np.testing.assert_array_equal(broken, expected)
+    _, _, later = step(carry, worse, LABELS)
+    np.testing.assert_array_equal(np.minimum(later, broken), later)
+    assert (later[broken == 2] == 2).all()
+
+
+def test_half_precision_is_of_the_passes_and_not_of_the_parameters() -> None:
+    optimizer = optax.sgd(0.3)
+    recipes = Recipe(optimizer), Recipe(optimizer, dtype="bfloat16")
+    (exact, _, _), (half, gradients, _) = (
+        make_train_step(MODEL, jaxcnn, recipe)(start(init, optimizer, 0), X, LABELS)
+        for recipe in recipes
+    )
+    for name, value in flat(half.params).items():
+        assert value.dtype == flat(gradients)[name].dtype == np.float32
+        np.testing.assert_allclose(value, flat(exact.params)[name], rtol=0.02, atol=0.02)
+        assert (value != flat(exact.params)[name]).any()
+
+
+def test_pictures_are_moved_and_mirrored_in_training_alone() -> None:
+    optimizer = optax.sgd(0.3)
+    plain, moved, mirrored = (
+        flat(
+            make_train_step(MODEL, jaxcnn, Recipe(optimizer, **options))(
+                start(init, optimizer, 0), X, LABELS
+            )[0].params
+        )["logits/kernel"]
+        for options in ({}, {"crop": 1}, {"flip": True})
+    )
+    assert (plain != moved).any()
+    assert (plain != mirrored).any()
 
 
 def test_another_seed_gives_other_parameters() -> None:
@@ -133,10 +190,10 @@ def test_a_step_takes_each_model(name: str) -> None:
 
     def step(images: Array, labels: Array) -> tuple[Any, Any]:
         carry = start(partial(model.init, channels=1, **options), optimizer, seed=0)
-        return carry, make_train_step(model, jaxcnn, optimizer)(carry, images, labels)
+        return carry, make_train_step(model, jaxcnn, Recipe(optimizer))(carry, images, labels)
 
     # Traced, and not compiled: which for a ResNet-50 takes half a minute.
     images, labels = jax.ShapeDtypeStruct((4, 28, 28, 1), float), jax.ShapeDtypeStruct((4,), int)
-    before, (after, gradients) = jax.eval_shape(step, images, labels)
+    before, (after, gradients, _) = jax.eval_shape(step, images, labels)
     assert after == before
     assert gradients == before.params

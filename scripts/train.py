@@ -90,9 +90,13 @@ def train(parser: Parser, path: Path, learn: dict[str, Any], **how: Any) -> int:
     except StoppedError as error:
         print(f"{parser.prog}: {error}: --resume {path} goes on", file=sys.stderr)
         return 128 + error.signal
-    except (NotFiniteError, LostHostError) as error:
+    except NotFiniteError as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
+    except LostHostError as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(1)  # or JAX would wait for the other, and then abort; `watched` says the rest
     if summary:
         print(json.dumps(summary))
     return 0
@@ -159,8 +163,10 @@ def watched(last_words: str) -> Iterator[None]:
         os._exit(0)
     try:
         yield
-    finally:
+    except SystemExit:
         os.write(ours, b".")
+        raise
+    os.write(ours, b".")
 
 
 def claim(out: str | None) -> str:

@@ -61,8 +61,8 @@ def connected(devices: int | None = None, hosts: Hosts | None = None) -> Iterato
         raise RequestError(f"{hosts.hosts} hosts at {hosts.coordinator}: {message}") from None
     try:
         yield mesh(devices)
-    except jax.errors.JaxRuntimeError as error:
-        message = str(error).splitlines()[0]
+    except (RuntimeError, TimeoutError) as error:  # JAX's; Orbax's, which waits for all hosts
+        message = (str(error).splitlines() or [type(error).__name__])[0]
         raise LostHostError(f"another host does not answer: {message}") from None
     jax.distributed.shutdown()
 

@@ -75,7 +75,7 @@ def test_two_hosts_train_as_one_does(tmp_path: Path, cache: Path) -> None:
 
 
 def test_a_lost_host_ends_the_other_and_one_alone_goes_on(tmp_path: Path, cache: Path) -> None:
-    """Of two hosts the second is lost; tests/kills.py kills the first, too."""
+    """Of two hosts the second is killed while they train."""
     out = tmp_path / "run"
     options = ("--epochs", 20, *OPTIONS[2:], "--checkpoint-every", 4, "--out", "run")
     first, second = together(out, cache, *options)

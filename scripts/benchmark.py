@@ -3,6 +3,7 @@
     python scripts/benchmark.py layers
     python scripts/benchmark.py layers --only "vgg 3x3" --rounds 9
     python scripts/benchmark.py steps --json steps.json
+    python scripts/benchmark.py training
     python scripts/benchmark.py choices
     python scripts/benchmark.py checkers --only softmax
 
@@ -10,8 +11,10 @@
 and its error, next to autodiff's, against autodiff in float64.
 `steps`: whole steps of training, with the memory and the compile time of the program. `scaling`:
 forward and backward of VGG's second convolution and its pool, by batch and by image size, against
-autodiff. `choices`: what `jaxcnn/_cpu/choice.py` takes for each sum of a convolution, against XLA's
-convolution and the other evaluations, with the table that is in its docstring.
+autodiff. `training`: whole epochs of train.py's loop, of images in memory and of PNG files, against
+as many bare steps; and how long train.py takes to its first step. `choices`: what
+`jaxcnn/_cpu/choice.py` takes for each sum of a convolution, against XLA's convolution and the other
+evaluations, with the table that is in its docstring.
 
 `checkers` is no race: how many planted bugs and how many correct rules `compare_gradients` rejects,
 and how many JAX's, chex's and PyTorch's checkers, where they are installed, for the arguments of
@@ -36,13 +39,16 @@ from pathlib import Path
 
 from arguments import Parser, integer
 
+WHAT = ["layers", "steps", "scaling", "training", "choices", "checkers"]
 TOLERANCE = 1e-4  # of the largest entry: sums of up to 10^5 float32 products, in any order
 ROUNDING = 2**-24  # of one float32: autodiff's error is taken to be that at least
 
 
 def main() -> int:
     parser = Parser(__doc__)
-    parser.add_argument("what", choices=["layers", "steps", "scaling", "choices", "checkers"])
+    parser.add_argument(
+        "what", choices=["layers", "steps", "scaling", "training", "choices", "checkers"]
+    )
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name holds it")
     parser.add_argument(
         "--rounds", type=integer(1), metavar="N", help="7 unless given; of checkers, seeds: 3"

@@ -20,6 +20,7 @@ bad argument, bad data or a missing package; 130 and 143, Ctrl-C and SIGTERM: th
 
 import argparse
 import contextlib
+import fcntl
 import itertools
 import json
 import math
@@ -32,6 +33,8 @@ from pathlib import Path
 from typing import Any
 
 from arguments import MODELS, Parser, integer, number
+
+RUN = ("config.json", "metrics.jsonl")  # what a directory with a run has, the second a bit later
 
 
 def main() -> int:
@@ -54,10 +57,12 @@ def main() -> int:
     if how["tensorboard"]:
         parser.require("tensorboardX", extra="tensorboard")
     begins = resume is None and not host  # and not where another host does
-    try:
-        path = Path(resume if resume is not None else claim(out) if begins else out)
-    except OSError as error:
-        parser.error(f"argument --out: {error}")
+    path = fresh() if out is None and resume is None else out if resume is None else resume
+    if not host:
+        try:
+            claim(path, begins)
+        except OSError as error:
+            parser.error(f"argument {'--out' if begins else '--resume'}: {error}")
     goodbye = (
         watched(
             f"{parser.prog}: host {host} was killed, or another host was lost: "
@@ -68,13 +73,13 @@ def main() -> int:
     )
     with goodbye:
         try:
-            return train(parser, path, learn, resume=resume is not None, **how)
+            return train(parser, Path(path), learn, resume=resume is not None, **how)
         except KeyboardInterrupt:
             print(f"{parser.prog}: interrupted", file=sys.stderr)
             return 130
         finally:
             if begins:
-                release(path)
+                release(Path(path))
 
 
 def train(parser: Parser, path: Path, learn: dict[str, Any], **how: Any) -> int:
@@ -169,15 +174,20 @@ def watched(last_words: str) -> Iterator[None]:
     os.write(ours, b".")
 
 
-def claim(out: str | None) -> str:
-    """The run's directory, made if need be; an empty metrics.jsonl in it keeps others away."""
-    path = fresh() if out is None else out
-    os.makedirs(path, exist_ok=True)
+def claim(path: str, new: bool) -> None:
+    """Makes a new run's directory, if need be, and keeps others away from it until we end.
+
+    The lock goes with the process, however it ends: nothing is left that a next one stumbles on.
+    """
+    if new:
+        os.makedirs(path, exist_ok=True)
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        open(os.path.join(path, "metrics.jsonl"), "x").close()
-    except FileExistsError:
-        raise OSError(f"{path!r} already holds a run") from None
-    return path
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise OSError(f"{path!r}: a run is going on there") from None
+    if new and any(os.path.exists(os.path.join(path, file)) for file in RUN):
+        raise OSError(f"{path!r} already holds a run")
 
 
 def fresh() -> str:
@@ -192,14 +202,15 @@ def fresh() -> str:
 
 def release(out: Path) -> None:
     """Nothing is left of a run that neither finished an epoch nor was saved."""
-    metrics = out / "metrics.jsonl"
-    if metrics.stat().st_size == 0 and not (out / "checkpoints").exists():
-        metrics.unlink()
-        (out / "config.json").unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            out.rmdir()
-            if out.parent == Path("runs"):
-                out.parent.rmdir()
+    config, metrics = (out / file for file in RUN)
+    if (metrics.exists() and metrics.stat().st_size) or (out / "checkpoints").exists():
+        return
+    metrics.unlink(missing_ok=True)
+    config.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        out.rmdir()
+        if out.parent == Path("runs"):
+            out.parent.rmdir()
 
 
 if __name__ == "__main__":

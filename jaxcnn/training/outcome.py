@@ -31,7 +31,8 @@ def rewind(out: Path, epochs: int, first: bool) -> list[Metrics]:
     written when it was killed is no line.
     """
     path = out / "metrics.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines()[:epochs]
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    lines = text.splitlines()[:epochs]
     if first:
         replace(path, "".join(f"{line}\n" for line in lines))
     return [json.loads(line) for line in lines]

@@ -105,6 +105,8 @@ def run(
     """
     first = devices.is_first()
     say: Callable[[str], None] = partial(print, flush=True) if first else lambda line: None
+    if first and not resume:
+        settings.write(out, asked)  # from now on there is a run to go on with
     data = load(asked, say)
     model, recipe, carry = prepare(asked, data, mesh)
     saved = out / "checkpoints"
@@ -210,7 +212,9 @@ def compare(
     model: Any, carry: step.Carry, data: Data, asked: settings.Settings, say: Callable[[str], None]
 ) -> None:
     """Says how far the two gradients of the first images are apart."""
-    say("manual against autodiff, largest relative error of the first batch's gradients:")
+    say(
+        "manual against autodiff in float64, largest relative error of the first batch's gradients:"
+    )
     images, labels = (rows[: asked.batch_size] for rows in data.train)
     errors = step.gradient_errors(model, carry, images, labels)
     for name, error in errors.items():

@@ -188,19 +188,22 @@ def gradient_errors(
 ) -> dict[str, float]:
     """Hand-derived against autodiff's gradient, `max|a - b| / max|b|` for each parameter.
 
-    A gradient of zeros counts as right only if the other is zero as well.
+    Both in float64: in float32, where two maxima are the same but for rounding, each gradient may
+    take another one's side, and be right. A gradient of zeros counts as right only if the other is
+    zero as well.
     """
 
     def gradients(ops: ModuleType) -> dict[str, np.ndarray]:
-        def loss(params: Tree, state: Tree, key: Array, images: Array, labels: Array) -> Any:
-            x, key = pixels(images), jax.random.wrap_key_data(key)
-            return mean_loss(params, state, x, labels, key, model=model, ops=ops)
+        def loss(params: Tree, state: Tree, key: Array, images: Array, labels: Array) -> Array:
+            x, key = pixels(images, jnp.float64), jax.random.wrap_key_data(key)
+            return mean_loss(params, state, x, labels, key, model=model, ops=ops)[0]
 
-        gradient = jax.jit(jax.grad(loss, has_aux=True))
-        return flat(gradient(carry.params, carry.state, carry.key, images, labels)[0])
+        params, state = jax.tree.map(partial(np.asarray, dtype=np.float64), carry[:2])
+        return flat(jax.jit(jax.grad(loss))(params, state, carry.key, images, labels))
 
-    ours, autodiff = gradients(jaxcnn), gradients(jaxcnn.reference)
-    tiny = np.finfo(np.float32).tiny
+    with jax.enable_x64(True):
+        ours, autodiff = gradients(jaxcnn), gradients(jaxcnn.reference)
+    tiny = np.finfo(np.float64).tiny
     return {
         name: float(np.abs(ours[name] - b).max() / max(np.abs(b).max(), tiny))
         for name, b in autodiff.items()

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 import jaxcnn
-from benchmarks import choices, contenders, steps
+from benchmarks import choices, contenders, steps, training
 from benchmarks.layers import LAYERS, Layer, conv, pool
 from benchmarks.timing import Times, race, speedup
 
@@ -19,6 +19,9 @@ def run(what: str, only: str, rounds: int, torch: list[str]) -> Iterator[Record]
         names = [name for name in steps.STEPS if only in name]
         for name in names:
             yield race_step(name, rounds, torch)
+        return
+    if what == "training":
+        yield from training.run(only, rounds)
         return
     if what == "choices":
         for layer in choices.CASES:

@@ -6,10 +6,11 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from benchmark import accuracy
-from benchmarks import choices, timing
+from benchmarks import choices, timing, training
 from benchmarks.layers import conv
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "benchmark.py"
@@ -49,6 +50,14 @@ def test_choices_are_raced_and_make_the_table(tmp_path):
     head, row = done.stdout.splitlines()[-2:]
     assert head.split() == ["evaluation", "where", "forward", "kernel", "input's", "gradient"]
     assert row.startswith("patches        fewer than 16 channels")
+
+
+def test_an_epoch_of_pictures_is_raced_against_its_steps():
+    case = training.Case("lenet5", 8, 20, (28, 28, 1))
+    with jax.enable_x64(False):  # as the script trains
+        record = training.race_epoch("few", case, training.in_files(case), rounds=1)
+    assert record["kind"] == "training"
+    assert set(record["speedup"]) == {"bare step", "control"}
 
 
 @pytest.mark.parametrize(

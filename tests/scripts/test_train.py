@@ -1,5 +1,6 @@
 """scripts/train.py, run as its users run it."""
 
+import fcntl
 import json
 import os
 import re
@@ -56,7 +57,7 @@ def test_both_gradients_train_alike_and_leave_a_run(tmp_path: Path) -> None:
         lines = stdout.splitlines()
         errors = re.findall(r"^  (\S+/\S+) +(\d\S+)$", stdout, re.MULTILINE)
         assert len(errors) == 10
-        assert max(float(error) for _, error in errors) < 1e-4
+        assert max(float(error) for _, error in errors) < 1e-12
         assert sum(line.startswith("epoch 1/1") for line in lines) == 1
         summary = json.loads(lines[-1])
         out = tmp_path / summary["out"]
@@ -272,6 +273,18 @@ def test_a_bad_argument_is_told_in_one_line(
     assert stdout == ""
     assert sorted(tmp_path.rglob("*")) == before
     assert (tmp_path / "old" / "metrics.jsonl").read_text() == "{}\n"
+
+
+@pytest.mark.parametrize("argument", ["--out", "--resume"])
+def test_a_run_that_goes_on_is_left_alone(tmp_path: Path, argument: str) -> None:
+    (tmp_path / "run").mkdir()
+    directory = os.open(tmp_path / "run", os.O_RDONLY)
+    fcntl.flock(directory, fcntl.LOCK_EX)
+    stdout, stderr = start(tmp_path, argument, "run").communicate()
+    os.close(directory)
+    assert stdout == ""
+    assert stderr == f"train.py: argument {argument}: 'run': a run is going on there\n"
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_a_missing_package_is_told_in_one_line(tmp_path: Path) -> None:

@@ -1,12 +1,29 @@
-"""Arguments of the scripts: an error is one line and exit code 2, before JAX is imported."""
+"""What the scripts share: how they end, and arguments, checked in a line before JAX is imported."""
 
 import argparse
 import importlib.util
 import math
+import os
+import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 MODELS = ["lenet5", "vgg", "resnet18", "resnet50", "mobilenet"]  # keys of jaxcnn.models.MODELS
+
+
+def script(main: Callable[[], int]) -> NoReturn:
+    """Exits with what `main` returns; with 130 at Ctrl-C, and 141 when nobody reads any more."""
+    try:
+        try:
+            sys.exit(main())
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        print(f"{os.path.basename(sys.argv[0])}: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for Python's own flush
+        sys.exit(141)
 
 
 class Parser(argparse.ArgumentParser):

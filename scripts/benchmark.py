@@ -37,7 +37,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from arguments import Parser, integer
+from arguments import Parser, integer, script
 
 WHAT = ["layers", "steps", "scaling", "training", "choices", "checkers"]
 TOLERANCE = 1e-4  # of the largest entry: sums of up to 10^5 float32 products, in any order
@@ -156,4 +156,4 @@ def accuracy(records: list[dict]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script(main)

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from arguments import MODELS, Parser, integer
+from arguments import MODELS, Parser, integer, script
 
 if TYPE_CHECKING:
     from jaxcnn.compare import Report
@@ -160,4 +160,4 @@ def shapes(text: str) -> list[tuple[int, ...]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script(main)

@@ -21,7 +21,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from arguments import Parser, integer
+from arguments import Parser, integer, script
 
 if TYPE_CHECKING:
     from jaxcnn.training.prediction import Prediction
@@ -46,11 +46,7 @@ def main() -> int:
             os.makedirs(given.saliency, exist_ok=True)
         except OSError as error:
             parser.error(f"argument --saliency: {error}")
-    try:
-        return run(parser, given)
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted", file=sys.stderr)
-        return 130
+    return run(parser, given)
 
 
 def run(parser: Parser, given: argparse.Namespace) -> int:
@@ -122,4 +118,4 @@ def draw(found: "Prediction", top: tuple[str, float], directory: Path) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script(main)

@@ -32,7 +32,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from arguments import MODELS, Parser, integer, number
+from arguments import MODELS, Parser, integer, number, script
 
 RUN = ("config.json", "metrics.jsonl")  # what a directory with a run has, the second a bit later
 
@@ -74,9 +74,6 @@ def main() -> int:
     with goodbye:
         try:
             return train(parser, Path(path), learn, resume=resume is not None, **how)
-        except KeyboardInterrupt:
-            print(f"{parser.prog}: interrupted", file=sys.stderr)
-            return 130
         finally:
             if begins:
                 release(Path(path))
@@ -168,7 +165,7 @@ def watched(last_words: str) -> Iterator[None]:
         os._exit(0)
     try:
         yield
-    except SystemExit:
+    except (KeyboardInterrupt, SystemExit):
         os.write(ours, b".")
         raise
     os.write(ours, b".")
@@ -214,4 +211,4 @@ def release(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    script(main)

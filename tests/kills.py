@@ -8,12 +8,11 @@ LeNet-5 learns the digits, and SIGKILL comes while it starts, trains or saves. I
 the last checkpoint that was there, or a later one; and in the end parameters, state and metrics
 must have the bits of a run that nobody killed. One that has come to its end is followed by another.
 
-With two hosts, the one and the other are killed in turn. The survivor must end within a minute with
-a line that says why; one host goes on alone, is killed too, and two go on. What is learnt differs
-by rounding then, so that the last losses are compared to a tenth.
+With two hosts, the one and the other are killed in turn. The survivor must end within a minute,
+with a line that says why, and two go on: to the bits of two that were left alone.
 
-Fifty kills take a quarter of an hour on two cores. Exit codes: 0, all of this held; 1, it did not,
-and the files are kept; 2, a bad argument; 130, Ctrl-C.
+Fifty kills take seven minutes on two cores, and with two hosts half an hour. Exit codes: 0, all of
+this held; 1, it did not, and the files are kept; 2, a bad argument; 130, Ctrl-C.
 """
 
 import argparse
@@ -73,14 +72,17 @@ class Attempt:
         found = re.search(r"^going on after step (\d+) of", self.log.read_text(), re.MULTILINE)
         return int(found[1]) if found else None
 
+    def __str__(self) -> str:
+        """The last lines of what it has to say of errors."""
+        return self.errors.read_text()[-500:].strip()
+
     def must_end_well(self) -> None:
-        code = self.process.wait()
-        if code:
-            raise AssertionError(f"exit code {code}: {self.errors.read_text()[-500:]}")
+        if code := self.process.wait():
+            raise AssertionError(f"exit code {code}: {self}")
 
     def must_have_said_nothing(self) -> None:
-        if said := self.errors.read_text():
-            raise AssertionError(f"an error before it was killed: {said[-500:]}")
+        if str(self):
+            raise AssertionError(f"an error before it was killed: {self}")
 
 
 def last_saved(folder: Path) -> int:
@@ -149,38 +151,35 @@ def metrics(run: Path) -> list[dict[str, float]]:
 
 
 def kill_hosts(folder: Path, kills: int, rng: random.Random, advance: Callable[[], None]) -> str:
-    """Kills one of two, and then the one that goes on alone."""
+    """Kills one of two, and compares what both learn with what two learn that are left alone."""
     new = ("--epochs", EPOCHS, "--checkpoint-every", EVERY, "--out")
-    alone = Attempt(folder, *new, "whole")
-    alone.must_end_well()
+    for host in two(folder, *new, "whole"):
+        host.must_end_well()
     options: tuple[object, ...] = (*new, "run")
     longest = 0.0
     for number in range(kills):
         saved = last_saved(folder)
-        hosts = two(folder, *options) if number % 2 == 0 else [Attempt(folder, *options)]
+        hosts = two(folder, *options)
         while last_saved(folder) <= saved:
             if any(host.waits(0.05) for host in hosts):
-                raise AssertionError("it ended before it was killed")
-        time.sleep(rng.uniform(0, 0.5))
-        hosts[number // 2 % len(hosts)].kill()
+                raise AssertionError(f"it ended before it was killed: {[*map(str, hosts)]}")
+        time.sleep(rng.uniform(0, 2))
+        victim = number % 2
+        survivor = hosts[1 - victim]
+        hosts[victim].kill()
         killed = time.monotonic()
-        for which, host in enumerate(hosts):
-            if not host.waits(MINUTE):
-                raise AssertionError(f"host {which} still runs after a minute")
-            if len(hosts) == 2 and not host.errors.read_text().endswith(f"{LOST.format(which)}\n"):
-                raise AssertionError(f"the last words of host {which}: {host.errors.read_text()}")
+        if not survivor.waits(MINUTE):
+            raise AssertionError(f"host {1 - victim} still runs after a minute")
         longest = max(longest, time.monotonic() - killed)
+        for which, host in enumerate(hosts):
+            if not str(host).endswith(LOST.format(which)):
+                raise AssertionError(f"the last words of host {which}: {host}")
         options = ("--resume", "run", "--checkpoint-every", EVERY)
         advance()
     for host in two(folder, *options):
         host.must_end_well()
-    found, wanted = (metrics(folder / run)[-1]["test_loss"] for run in ("run", "whole"))
-    if not abs(found - wanted) < 0.1 * wanted:
-        raise AssertionError(f"the last test loss is {found}, and of a run left alone {wanted}")
-    return (
-        f"{kills} kills: a host ended {longest:.0f} s after the other at the latest; "
-        f"the last test loss is {found:.5f}, and of a run left alone {wanted:.5f}"
-    )
+    must_be_equal(folder)
+    return f"{kills} kills: a host ended {longest:.0f} s after the other at most; the same bits"
 
 
 def two(folder: Path, *options: object) -> list[Attempt]:

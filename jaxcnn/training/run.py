@@ -212,9 +212,7 @@ def compare(
     model: Any, carry: step.Carry, data: Data, asked: settings.Settings, say: Callable[[str], None]
 ) -> None:
     """Says how far the two gradients of the first images are apart."""
-    say(
-        "manual against autodiff in float64, largest relative error of the first batch's gradients:"
-    )
+    say("manual against autodiff in float64, the first batch's gradients, largest relative error:")
     images, labels = (rows[: asked.batch_size] for rows in data.train)
     errors = step.gradient_errors(model, carry, images, labels)
     for name, error in errors.items():

@@ -193,7 +193,8 @@ def test_a_step_takes_each_model(name: str) -> None:
         return carry, make_train_step(model, jaxcnn, Recipe(optimizer))(carry, images, labels)
 
     # Traced, and not compiled: which for a ResNet-50 takes half a minute.
-    images, labels = jax.ShapeDtypeStruct((4, 28, 28, 1), float), jax.ShapeDtypeStruct((4,), int)
+    images = jax.ShapeDtypeStruct((4, 28, 28, 1), "float32")
+    labels = jax.ShapeDtypeStruct((4,), "int32")
     before, (after, gradients, _) = jax.eval_shape(step, images, labels)
     assert after == before
     assert gradients == before.params

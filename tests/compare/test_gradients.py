@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -119,6 +120,15 @@ def test_a_planted_bug_is_found_and_named(finding):
     with pytest.raises(AssertionError) as raised:
         report.raise_if_wrong()
     assert found[0] in str(raised.value)
+
+
+def test_a_gradient_of_autodiffs_that_ends_the_process_does_not_take_the_report_with_it():
+    x, kernel = (np.ones(shape, np.float32) for shape in ((2, 6, 5, 3), (2, 3, 3, 4)))
+    f = partial(jaxcnn.conv, strides=2, padding=((1, 2), (0, 1)))
+    report = compare_gradients(f, x, kernel, cost=True)
+    assert report.ok
+    (row,) = (row for row in report.rows if row.check == "cost")
+    assert row.says.startswith("autodiff's gradient makes XLA abort the process")
 
 
 def test_a_wrong_gradient_contradicts_differences_too_and_is_json():

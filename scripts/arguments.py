@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import io
 import math
 import os
 import sys
@@ -13,6 +14,10 @@ MODELS = ["lenet5", "vgg", "resnet18", "resnet50", "mobilenet"]  # keys of jaxcn
 
 def script(main: Callable[[], int]) -> NoReturn:
     """Exits with what `main` returns; with 130 at Ctrl-C, and 141 when nobody reads any more."""
+    if sys.stdout is None:  # closed by whoever started us
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of classes may be any
     try:
         try:
             sys.exit(main())
@@ -60,6 +65,14 @@ def integer(low: int, high: float = math.inf) -> Callable[[str], int]:
         return value
 
     return parse
+
+
+def address(text: str) -> str:
+    """An argument's type: HOST:PORT."""
+    host, _, port = text.rpartition(":")
+    if not (host and port.isdecimal() and 0 < int(port) < 2**16):
+        raise argparse.ArgumentTypeError(f"must be HOST:PORT, not {text!r}")
+    return text
 
 
 def number(valid: Callable[[float], bool], meaning: str) -> Callable[[str], float]:

@@ -46,9 +46,7 @@ ROUNDING = 2**-24  # of one float32: autodiff's error is taken to be that at lea
 
 def main() -> int:
     parser = Parser(__doc__)
-    parser.add_argument(
-        "what", choices=["layers", "steps", "scaling", "training", "choices", "checkers"]
-    )
+    parser.add_argument("what", choices=WHAT)
     parser.add_argument("--only", default="", metavar="TEXT", help="cases whose name holds it")
     parser.add_argument(
         "--rounds", type=integer(1), metavar="N", help="7 unless given; of checkers, seeds: 3"

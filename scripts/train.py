@@ -13,9 +13,9 @@ folder `--out`.
 
 A run leaves config.json, metrics.jsonl, what it learnt (parameters.npz and state.npz) and pictures
 in `--out`, and scripts/predict.py uses it. The last line on standard output is its summary in JSON.
-Exit codes: 0, all epochs were trained; 1, a loss was not finite, or another machine was lost; 2, a
-bad argument, bad data or a missing package; 130 and 143, Ctrl-C and SIGTERM: the run is saved, and
-`--resume` goes on with it.
+Exit codes: 0, all epochs were trained; 1, a loss was not finite; 2, a bad argument, bad data or a
+missing package; 3, another host was lost (or JAX's own); 130 and 143, Ctrl-C and SIGTERM: what was
+trained is saved, and `--resume` goes on with it; 141, standard output was closed.
 """
 
 import argparse
@@ -28,13 +28,14 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from arguments import MODELS, Parser, integer, number, script
+from arguments import MODELS, Parser, address, integer, number, script
 
-RUN = ("config.json", "metrics.jsonl")  # what a directory with a run has, the second a bit later
+RUN = ("config.json", "metrics.jsonl", "checkpoints")  # a directory with any of these has a run
+LOST = 3  # the exit code
 
 
 def main() -> int:
@@ -57,26 +58,27 @@ def main() -> int:
     if how["tensorboard"]:
         parser.require("tensorboardX", extra="tensorboard")
     begins = resume is None and not host  # and not where another host does
-    path = fresh() if out is None and resume is None else out if resume is None else resume
-    if not host:
-        try:
-            claim(path, begins)
-        except OSError as error:
-            parser.error(f"argument {'--out' if begins else '--resume'}: {error}")
-    goodbye = (
-        watched(
-            f"{parser.prog}: host {host} was killed, or another host was lost: "
-            f"--resume {path} goes on"
-        )
-        if hosts
-        else contextlib.nullcontext()
-    )
-    with goodbye:
-        try:
-            return train(parser, Path(path), learn, resume=resume is not None, **how)
-        finally:
-            if begins:
-                release(Path(path))
+    made, path = False, out if resume is None else resume
+    try:
+        if path is None:
+            made, path = True, fresh()
+        if not host:
+            made |= claim(path, begins)
+    except OSError as error:
+        parser.error(f"argument {'--out' if resume is None else '--resume'}: {error}")
+    words = f"{parser.prog}: host {host} failed, was killed, or another host was lost"
+    goodbye = watched(words, path) if hosts else None
+    try:
+        code = train(parser, Path(path), learn, resume=resume is not None, **how)
+    finally:
+        if begins:
+            release(Path(path), made)
+    if goodbye and code != LOST:
+        goodbye()
+    if goodbye and code in (2, LOST):  # this host alone: JAX would wait for the others, and abort
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
 def train(parser: Parser, path: Path, learn: dict[str, Any], **how: Any) -> int:
@@ -88,7 +90,8 @@ def train(parser: Parser, path: Path, learn: dict[str, Any], **how: Any) -> int:
     try:
         summary = start(path, learn, **how)
     except RequestError as error:
-        parser.error(str(error))
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 2
     except StoppedError as error:
         print(f"{parser.prog}: {error}: --resume {path} goes on", file=sys.stderr)
         return 128 + error.signal
@@ -96,9 +99,8 @@ def train(parser: Parser, path: Path, learn: dict[str, Any], **how: Any) -> int:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     except LostHostError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr, flush=True)
-        sys.stdout.flush()
-        os._exit(1)  # or JAX would wait for the other, and then abort; `watched` says the rest
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return LOST
     if summary:
         print(json.dumps(summary))
     return 0
@@ -112,7 +114,7 @@ def make_parser() -> Parser:
     add = parser.add_argument_group(
         "what to learn", argument_default=argparse.SUPPRESS
     ).add_argument
-    add("--data", metavar="NAME|PATH", help="digits, unless given")
+    add("--data", metavar="NAME|PATH", help="digits, unless given; pictures of one size and mode")
     add("--skip-bad", action="store_true", help="leave out the pictures that can't be read")
     crop_help = "move pictures by up to so many; 2 for digits and MNISTs, 4 for CIFAR, else 0"
     add("--crop", type=integer(0), metavar="PIXELS", help=crop_help)
@@ -126,12 +128,15 @@ def make_parser() -> Parser:
     add("--batch-size", type=integer(1), metavar="N", help="32, unless given")
     optimizers = ["sgd", "momentum", "adam", "adamw"]
     add("--optimizer", choices=optimizers, help="sgd, unless given")
-    rate_help = "the highest; 0.1, and for adam and adamw 0.001, unless given"
+    rate_help = "0.1, and for adam and adamw 0.001, unless given"
     add("--learning-rate", type=rate, metavar="RATE", help=rate_help)
     momentum_help = "of sgd (0, unless given) and momentum (0.9)"
     add("--momentum", type=momentum, metavar="M", help=momentum_help)
     schedules = ["triangular", "constant", "cosine", "warmup_cosine"]
-    schedule_help = "of the rate; triangular, unless given: it rises for five epochs and falls to 0"
+    schedule_help = (
+        "of the rate; triangular, unless given: the lower of two lines, one that rises to the rate "
+        "in five epochs, and one that falls from it to 0"
+    )
     add("--schedule", choices=schedules, help=schedule_help)
     add("--seed", type=integer(0, 2**32 - 1), metavar="N", help="0, unless given")
 
@@ -143,15 +148,14 @@ def make_parser() -> Parser:
     add("--tensorboard", action="store_true", help="write event files for TensorBoard")
     devices_help = "divide each batch over N devices (of each host); a CPU becomes as many"
     add("--devices", type=integer(1), metavar="N", help=devices_help)
-    add("--coordinator", metavar="HOST:PORT", help="of host 0, of several")
+    add("--coordinator", type=address, metavar="HOST:PORT", help="of host 0, of several")
     add("--hosts", type=integer(2), metavar="N", help="how many hosts run this line")
     add("--host", type=integer(0), metavar="I", help="which of them this is, from 0")
     return parser
 
 
-@contextlib.contextmanager
-def watched(last_words: str) -> Iterator[None]:
-    """Has another process say the last words of this one, if it ends at once and without any.
+def watched(words: str, path: str) -> Callable[[], None]:
+    """Has another process say the last words of this one, unless it calls what is returned.
 
     JAX aborts a process where another host is lost, with a page of C++ for the reason.
     """
@@ -161,21 +165,23 @@ def watched(last_words: str) -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         os.close(ours)
         if not os.read(end, 1):  # nothing more can come
-            os.write(2, f"{last_words}\n".encode())
+            began = os.path.exists(os.path.join(path, "config.json"))
+            rest = f": --resume {path} goes on" if began else ", before the run began"
+            os.write(2, f"{words}{rest}\n".encode())
         os._exit(0)
-    try:
-        yield
-    except (KeyboardInterrupt, SystemExit):
+
+    def goodbye() -> None:
         os.write(ours, b".")
-        raise
-    os.write(ours, b".")
+
+    return goodbye
 
 
-def claim(path: str, new: bool) -> None:
-    """Makes a new run's directory, if need be, and keeps others away from it until we end.
+def claim(path: str, new: bool) -> bool:
+    """Keeps others on this machine away from a run's directory, until we end, however that is.
 
-    The lock goes with the process, however it ends: nothing is left that a next one stumbles on.
+    Returns whether it was made.
     """
+    made = new and not os.path.isdir(path)
     if new:
         os.makedirs(path, exist_ok=True)
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
@@ -183,8 +189,13 @@ def claim(path: str, new: bool) -> None:
         fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise OSError(f"{path!r}: a run is going on there") from None
-    if new and any(os.path.exists(os.path.join(path, file)) for file in RUN):
+    except OSError:
+        pass  # a file system without locks
+    if new and any(os.path.exists(os.path.join(path, name)) for name in RUN):
         raise OSError(f"{path!r} already holds a run")
+    if not os.access(path, os.W_OK):
+        raise OSError(f"{path!r} can't be written to")
+    return made
 
 
 def fresh() -> str:
@@ -197,17 +208,18 @@ def fresh() -> str:
     return path
 
 
-def release(out: Path) -> None:
+def release(out: Path, made: bool) -> None:
     """Nothing is left of a run that neither finished an epoch nor was saved."""
-    config, metrics = (out / file for file in RUN)
-    if (metrics.exists() and metrics.stat().st_size) or (out / "checkpoints").exists():
+    config, metrics, checkpoints = (out / name for name in RUN)
+    if (metrics.exists() and metrics.stat().st_size) or checkpoints.exists():
         return
     metrics.unlink(missing_ok=True)
     config.unlink(missing_ok=True)
     with contextlib.suppress(OSError):
-        out.rmdir()
-        if out.parent == Path("runs"):
-            out.parent.rmdir()
+        if made:
+            out.rmdir()
+            if out.parent == Path("runs"):
+                out.parent.rmdir()
 
 
 if __name__ == "__main__":

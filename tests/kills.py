@@ -28,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from rich.console import Console
@@ -37,11 +38,13 @@ SCRIPT = Path(__file__).parents[1] / "scripts" / "train.py"
 EPOCHS = 200  # of one run, after which another begins
 EVERY = 20  # steps, to the next checkpoint
 MINUTE = 60  # seconds, in which a host must see that another is lost
-LOST = "host {} was killed, or another host was lost: --resume run goes on"
+LOST = "host {} failed, was killed, or another host was lost: --resume run goes on"
 
 
 class Attempt:
     """A process that trains, and what it says."""
+
+    all: ClassVar[list["Attempt"]] = []
 
     def __init__(self, folder: Path, *options: object) -> None:
         self.log, self.errors = (folder / f"{time.time_ns()}.{kind}" for kind in ("out", "err"))
@@ -54,6 +57,7 @@ class Attempt:
                 stdout=log,
                 stderr=errors,
             )
+        self.all.append(self)
 
     def waits(self, seconds: float | None) -> bool:
         """Whether it has ended after so many seconds; None waits for ever."""
@@ -102,7 +106,7 @@ def kill_one(folder: Path, kills: int, rng: random.Random, advance: Callable[[],
     alone.must_end_well()
     killed = training = farthest = finished = 0
     run = Attempt(folder, *new, "run")
-    while killed < kills or not finished:
+    while True:
         ended = run.waits(rng.uniform(0, 2 * start) if killed < kills else None)
         if ended:
             run.must_end_well()
@@ -124,10 +128,11 @@ def kill_one(folder: Path, kills: int, rng: random.Random, advance: Callable[[],
             there.clear()
             finished += 1
             farthest = 0
+            if killed == kills:
+                break
         resume = ("--resume", "run", "--checkpoint-every", EVERY)
         # Without a config.json it was killed before it began.
         run = Attempt(folder, *(resume if "config.json" in there else (*new, "run")))
-    run.kill()
     return (
         f"{kills} kills, {training} of them after a new checkpoint; "
         f"{finished} runs came to their end, with the same bits"
@@ -215,6 +220,9 @@ def main() -> int:
         except AssertionError as error:
             print(f"{error}; see {folder}")
             return 1
+        finally:
+            for attempt in Attempt.all:
+                attempt.kill()
     print(found)
     shutil.rmtree(folder)
     return 0

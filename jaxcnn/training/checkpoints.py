@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from jaxcnn.training.step import Carry, flat
-from jaxcnn.training.stopping import RequestError
+from jaxcnn.training.stopping import NotFiniteError, RequestError
 
 KEPT = 3  # the latest
 
@@ -42,16 +42,26 @@ def finish(directory: Path) -> None:
 
 
 def save(directory: Path, carry: Carry) -> Path:
-    """Copies the carry and begins to write it, once the one before is written. Returns where."""
+    """Copies the carry and begins to write it, once the one before is written. Returns where.
+
+    Raises:
+        NotFiniteError: a number in it is not, which nothing could go on from.
+        RequestError: there is a checkpoint of this step or a later one.
+    """
     import orbax.checkpoint as ocp
 
     leaves, step = named(carry), int(carry.step)
-    manager(directory).save(
+    for name, leaf in leaves.items():
+        if not np.isfinite(leaf.astype(np.float32)).all():
+            raise NotFiniteError(f"{name}: not finite after step {step}")
+    saved = manager(directory).save(
         step,
         args=ocp.args.Composite(
             carry=ocp.args.StandardSave(leaves), about=ocp.args.JsonSave({"digest": digest(leaves)})
         ),
     )
+    if not saved:
+        raise RequestError(f"{directory} has checkpoints of step {step} or later, of another run")
     return directory / str(step)
 
 

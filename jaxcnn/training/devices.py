@@ -5,6 +5,8 @@ so that each machine reads the rows of its own devices. `step` says what they do
 """
 
 import contextlib
+import signal
+import zlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -39,7 +41,8 @@ def connected(devices: int | None = None, hosts: Hosts | None = None) -> Iterato
         hosts: the machines, for which it waits; and for them to end, too.
 
     Raises:
-        RequestError: a host has fewer devices, or the hosts did not find each other.
+        RequestError: a host has fewer devices, or JAX refuses the hosts. (Where they do not find
+            each other, JAX aborts the process.)
         LostHostError: a host does not answer any more.
     """
     if devices is not None:
@@ -48,6 +51,10 @@ def connected(devices: int | None = None, hosts: Hosts | None = None) -> Iterato
         yield None if devices in (None, 1) else mesh(devices)
         return
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # While it waits, in C++, Python's own handler of Ctrl-C would not be called.
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         jax.distributed.initialize(
             hosts.coordinator,
@@ -59,11 +66,13 @@ def connected(devices: int | None = None, hosts: Hosts | None = None) -> Iterato
     except RuntimeError as error:
         message = str(error).splitlines()[0]
         raise RequestError(f"{hosts.hosts} hosts at {hosts.coordinator}: {message}") from None
+    finally:
+        signal.signal(signal.SIGINT, handler)
     try:
         yield mesh(devices)
     except (RuntimeError, TimeoutError) as error:  # JAX's; Orbax's, which waits for all hosts
         message = (str(error).splitlines() or [type(error).__name__])[0]
-        raise LostHostError(f"another host does not answer: {message}") from None
+        raise LostHostError(f"another host was lost, or this one failed: {message}") from None
     jax.distributed.shutdown()
 
 
@@ -124,6 +133,17 @@ def largest(number: int) -> int:
     if jax.process_count() == 1:
         return number
     return int(np.max(multihost_utils.process_allgather(np.array(number))))
+
+
+def agree(what: str) -> None:
+    """Makes sure that all machines say the same.
+
+    Raises:
+        RequestError: they do not.
+    """
+    number = zlib.crc32(what.encode()) >> 2  # fits an int32, and so does its negative
+    if largest(number) != -largest(-number):
+        raise RequestError("the hosts were told different things, or have different data")
 
 
 def is_first() -> bool:

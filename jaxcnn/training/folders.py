@@ -4,10 +4,11 @@
     photos/cat/2.jpg       or        photos/train/dog/2.jpg
     photos/dog/1.png                 photos/test/cat/9.png    (or val, valid, validation)
 
-Names that begin with a dot are left out, links are followed, and the classes are in the order of
-their names.
+Names that begin with a dot and files of other kinds are left out, links are followed, and the
+classes are in the order of their names.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg")  # or in capitals
 def load(root: Path, *, skip_bad: bool = False, watch: Watch = unwatched) -> Data:
     """Reads an image folder.
 
-    Without folders for training and testing, every fifth image of each class is for testing.
+    Without a folder for testing, every fifth image of each class is for testing.
 
     Args:
         root: the folder.
@@ -34,6 +35,8 @@ def load(root: Path, *, skip_bad: bool = False, watch: Watch = unwatched) -> Dat
     Raises:
         DataError: in a line, which file or folder can't be used, and why.
     """
+    if [path.name for path in visible(root) if path.is_dir()] == ["train"]:
+        root = root / "train"
     tested = next((root / name for name in TESTS if (root / name).is_dir()), None)
     if tested and (root / "train").is_dir():
         train, test = classes_in(root / "train"), classes_in(tested)
@@ -56,7 +59,7 @@ def load(root: Path, *, skip_bad: bool = False, watch: Watch = unwatched) -> Dat
         lambda n: (str(paths[n]), paths[n]),
         labels,
         test_labels,
-        tuple(train),
+        tuple(os.fsencode(name).decode(errors="replace") for name in train),
         skip_bad=skip_bad,
         watch=watch,
     )

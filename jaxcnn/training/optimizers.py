@@ -28,8 +28,8 @@ def make_schedule(name: str, peak: float, steps: int, epochs: int) -> optax.Sche
     """The learning rate of each step, counted from 0, of `epochs` of `steps`.
 
     `constant` stays at `peak`, `cosine` falls from it to zero by the end. `warmup_cosine` first
-    rises to it, for five epochs (for half of all, where there are fewer than ten), and so does
-    `triangular`, in straight lines.
+    rises to it, for five epochs (for half of all, where there are fewer than ten). `triangular` is
+    the lower of two lines: one that rises to `peak` in five epochs, and one that falls from it.
 
     Raises:
         ValueError: another name.
@@ -50,7 +50,9 @@ def make_schedule(name: str, peak: float, steps: int, epochs: int) -> optax.Sche
 
 
 def triangular(peak: float, steps: int, epochs: int) -> optax.Schedule:
-    """A learning rate that rises for five epochs of `steps` and falls to zero by the last's end.
+    """The lower of two lines: to `peak` in five epochs of `steps`, and from it to zero in all.
+
+    Of 20 epochs, it rises for four, to four fifths of `peak`.
 
     It rises slowly for the comparison's sake. Two gradients differ by rounding, sooner or later
     that decides a ReLU or a maximum near a tie, and at a high rate the two runs then drift apart.

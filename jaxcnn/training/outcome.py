@@ -10,6 +10,7 @@ from jaxcnn.training import evaluation, pictures, trained
 from jaxcnn.training.data import Data
 from jaxcnn.training.loop import Epoch
 from jaxcnn.training.settings import Settings, replace
+from jaxcnn.training.stopping import RequestError
 
 Metrics = dict[str, float]
 
@@ -33,9 +34,13 @@ def rewind(out: Path, epochs: int, first: bool) -> list[Metrics]:
     path = out / "metrics.jsonl"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     lines = text.splitlines()[:epochs]
+    try:
+        history = [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise RequestError(f"{path} is damaged: {error}") from None
     if first:
         replace(path, "".join(f"{line}\n" for line in lines))
-    return [json.loads(line) for line in lines]
+    return history
 
 
 def write(out: Path, history: list[Metrics], epoch: Epoch, data: Data) -> None:

@@ -12,6 +12,13 @@ from jaxcnn.training.loop import OnStep, Seen
 from jaxcnn.training.step import Carry
 
 
+class Output(Console):
+    """A console that leaves it to the script what happens when nobody reads any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def bar(shown: bool = True) -> Progress:
     """A progress bar, to be entered; it draws nothing unless standard output is a terminal.
 
@@ -23,7 +30,7 @@ def bar(shown: bool = True) -> Progress:
         TextColumn("{task.fields[numbers]}"),
         TimeRemainingColumn(),
         TextColumn("left"),
-        console=Console(quiet=not shown),
+        console=Output(quiet=not shown),
         expand=True,
     )
     progress.disable = not sys.stdout.isatty() or progress.console.is_dumb_terminal

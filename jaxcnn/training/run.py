@@ -6,6 +6,7 @@ In a run's directory are `config.json` (`settings`), `metrics.jsonl` with a line
 """
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -30,11 +31,13 @@ from jaxcnn.training import (
     step,
     stopping,
 )
+from jaxcnn.training.batches import order
 from jaxcnn.training.data import Data
 from jaxcnn.training.optimizers import make_optimizer, make_schedule
 from jaxcnn.training.stopping import NotFiniteError, RequestError, StoppedError
 
 OPS = {"manual": jaxcnn, "autodiff": jaxcnn.reference}
+MANY = 128  # images, at most, of which gradients are compared
 LISTEN = 10  # steps, after which several machines ask each other whether one was told to stop
 
 
@@ -74,8 +77,9 @@ def start(
 def cache() -> None:
     """Keeps compiled programs for the next run, where `JAX_COMPILATION_CACHE_DIR` does not."""
     if not jax.config.values["jax_compilation_cache_dir"]:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        jax.config.update("jax_compilation_cache_dir", str(Path(home) / "jaxcnn"))
+        home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        if os.path.isabs(home):  # and not where there is no home
+            jax.config.update("jax_compilation_cache_dir", os.path.join(home, "jaxcnn"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
@@ -112,8 +116,14 @@ def run(
     saved = out / "checkpoints"
     steps = math.ceil(len(data.train.labels) / asked.batch_size)  # an epoch's
     history: list[dict[str, float]] = []
-    if first:
-        settings.write(out, asked, classes=data.classes, image_shape=data.train.images.shape[1:])
+    found = facts(data)
+    known = settings.facts(out) if resume else {}
+    if known and known != found:
+        changed = ", ".join(name for name in found if known.get(name) != found[name])
+        raise RequestError(f"{asked.data} has changed since the run began: {changed}")
+    devices.agree(f"{asked} {found} {resume}")
+    if first and not known:
+        settings.write(out, asked, **found)
     if resume:
         carry = checkpoints.latest(saved, carry, say) or carry
         history = outcome.rewind(out, int(carry.step) // steps, first)
@@ -123,42 +133,57 @@ def run(
     carry = devices.everywhere(carry, mesh)
 
     epoch = None
-    try:
-        with contextlib.ExitStack() as stack:
-            stack.callback(checkpoints.finish, saved)
-            bar = stack.enter_context(progress.bar(first))
-            record = stack.enter_context(outcome.record(out, first))
-            board = stack.enter_context(events.board(out if tensorboard and first else None))
-            signalled = stack.enter_context(stopping.requests())
-            for epoch in loop.train(
-                model,
-                OPS[asked.gradients],
-                recipe,
-                carry,
-                (data.train, data.test),
-                epochs=asked.epochs,
-                batch_size=asked.batch_size,
-                seed=asked.seed,
-                watch=progress.follow(bar, asked.epochs, len(data.train.labels)),
-                keep=keeper(saved, checkpoint_every, steps * asked.epochs, signalled),
-            ):
-                history.append(epoch.metrics)
-                record(epoch.metrics)
-                board(epoch.metrics, steps)
-                line = progress.epoch_line(epoch.metrics, asked.epochs)
-                bar.console.print(line, soft_wrap=True)
-    except NotFiniteError as error:
-        good = checkpoints.last(saved)
-        raise NotFiniteError(f"{error}; the last good checkpoint: {good or 'none yet'}") from None
-    finally:
-        if epoch and first:
-            outcome.write(out, history, epoch, data)
+    with stopping.requests() as signalled:  # until all is written
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.callback(checkpoints.finish, saved)
+                bar = stack.enter_context(progress.bar(first))
+                record = stack.enter_context(outcome.record(out, first))
+                events_in = out if tensorboard and first else None
+                board = stack.enter_context(events.board(events_in, int(carry.step)))
+                for epoch in loop.train(
+                    model,
+                    OPS[asked.gradients],
+                    recipe,
+                    carry,
+                    (data.train, data.test),
+                    epochs=asked.epochs,
+                    batch_size=asked.batch_size,
+                    seed=asked.seed,
+                    watch=progress.follow(bar, asked.epochs, len(data.train.labels)),
+                    keep=keeper(saved, checkpoint_every, steps * asked.epochs, signalled),
+                ):
+                    history.append(epoch.metrics)
+                    record(epoch.metrics)
+                    board(epoch.metrics, steps)
+                    line = progress.epoch_line(epoch.metrics, asked.epochs)
+                    bar.console.print(line, soft_wrap=True)
+        except NotFiniteError as error:
+            good = checkpoints.last(saved)
+            message = f"{error}; the last good checkpoint: {good or 'none yet'}"
+            raise NotFiniteError(message) from None
+        finally:
+            if epoch and first:
+                outcome.write(out, history, epoch, data)
+        summary = outcome.summary(out, asked, history)
+        if first:
+            settings.replace(out / "summary.json", json.dumps(summary) + "\n")
     if epoch:
         say(outcome.table(epoch, data))
-    summary = outcome.summary(out, asked, history)
-    if first:
-        settings.replace(out / "summary.json", json.dumps(summary) + "\n")
     return summary
+
+
+def facts(data: Data) -> dict[str, Any]:
+    """What must be the same when a run goes on, and what there is to know of the pictures."""
+    labels = hashlib.blake2b(digest_size=8)
+    for split in (data.train, data.test):
+        labels.update(split.labels.tobytes())
+    return {
+        "classes": list(data.classes),
+        "image_shape": list(data.train.images.shape[1:]),
+        "pictures": [len(data.train.labels), len(data.test.labels)],
+        "labels": labels.hexdigest(),
+    }
 
 
 def load(asked: settings.Settings, say: Callable[[str], None]) -> Data:
@@ -213,7 +238,8 @@ def compare(
 ) -> None:
     """Says how far the two gradients of the first images are apart."""
     say("manual against autodiff in float64, the first batch's gradients, largest relative error:")
-    images, labels = (rows[: asked.batch_size] for rows in data.train)
+    first = order(len(data.train.labels), asked.seed, 0)[: min(asked.batch_size, MANY)]
+    images, labels = (rows[first] for rows in data.train)
     errors = step.gradient_errors(model, carry, images, labels)
     for name, error in errors.items():
         say(f"  {name:{max(map(len, errors))}}  {error:.1e}")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jaxcnn.models import MODELS
 from jaxcnn.training.stopping import RequestError
 
 FILE = "config.json"
@@ -59,7 +60,8 @@ def make(**given: Any) -> Settings:
 
 def write(out: Path, settings: Settings, **facts: Any) -> None:
     """Writes config.json: the settings, and what else is known of the run."""
-    replace(out / FILE, json.dumps(dataclasses.asdict(settings) | facts, indent=2) + "\n")
+    kept = dataclasses.asdict(settings) | {"data": absolute(settings.data)} | facts
+    replace(out / FILE, json.dumps(kept, indent=2) + "\n")
 
 
 def read(out: Path, **given: Any) -> Settings:
@@ -73,14 +75,28 @@ def read(out: Path, **given: Any) -> Settings:
         settings = Settings(
             **{field.name: found[field.name] for field in dataclasses.fields(Settings)}
         )
+        if settings.model not in MODELS:
+            raise ValueError(f"there is no model {settings.model!r}")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{str(out)!r} holds no run to go on with: {error}") from None
     for name, value in given.items():
-        if value != getattr(settings, name):
+        if (absolute(value) if name == "data" else value) != getattr(settings, name):
             raise RequestError(
                 f"the run has {name} {getattr(settings, name)}, which can't become {value}"
             )
     return settings
+
+
+def facts(out: Path) -> dict[str, Any]:
+    """What else config.json says of a run: nothing, if it ended before its data were read."""
+    known = {field.name for field in dataclasses.fields(Settings)}
+    config = json.loads((out / FILE).read_text(encoding="utf-8"))
+    return {name: value for name, value in config.items() if name not in known}
+
+
+def absolute(data: str) -> str:
+    """A path that means the same from another directory; a name is kept."""
+    return data if data in CROPS or not os.path.exists(data) else os.path.abspath(data)
 
 
 def replace(path: Path, text: str) -> None:

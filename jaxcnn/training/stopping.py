@@ -45,6 +45,8 @@ def requests() -> Iterator[Callable[[], int]]:
             signal.signal(each, handler)  # type: ignore[arg-type]
 
     for each in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(each) is signal.SIG_IGN:
+            continue  # as whoever started us wishes
         before[each] = signal.signal(each, note)
     try:
         yield lambda: came

@@ -249,6 +249,9 @@ def test_a_loss_that_is_not_finite_is_told_in_one_line(
         (["--hosts", "2"], "each needs the others"),
         (["--coordinator", "a:1", "--hosts", "2", "--host", "2", "--out", "new"], "--host"),
         (["--coordinator", "a:1", "--hosts", "2", "--host", "0"], "--out"),
+        (["--coordinator", "a", "--hosts", "2", "--host", "0", "--out", "new"], "HOST:PORT"),
+        (["--out", "stale"], "already holds a run"),
+        (["--resume", "new"], "--resume"),
         (["--resume", "old", "--out", "new"], "--out"),
         (["--resume", "old"], "'old' holds no run to go on with"),
         (["--optimizer", "adam", "--momentum", "0.9"], "momentum is not for adam"),
@@ -262,6 +265,7 @@ def test_a_bad_argument_is_told_in_one_line(
 ) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "old").mkdir()
+    (tmp_path / "stale" / "checkpoints").mkdir(parents=True)
     (tmp_path / "old" / "metrics.jsonl").write_text("{}\n")
     before = sorted(tmp_path.rglob("*"))
     process = start(tmp_path, *arguments)

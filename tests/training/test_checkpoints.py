@@ -13,7 +13,7 @@ import pytest
 
 from jaxcnn.training import checkpoints
 from jaxcnn.training.step import Carry, start
-from jaxcnn.training.stopping import RequestError
+from jaxcnn.training.stopping import NotFiniteError, RequestError
 
 
 def carry(step: int = 0, width: int = 3) -> Carry:
@@ -56,6 +56,18 @@ def test_saving_copies_what_the_next_step_overwrites(saved: Path) -> None:
     checkpoints.save(saved, first)
     donated = jax.jit(lambda c: jax.tree.map(lambda x: x + 1, c), donate_argnums=0)(first)
     jax.block_until_ready(donated)
+    checkpoints.finish(saved)
+    assert_same(checkpoints.latest(saved, carry()), carry(3))
+
+
+def test_what_nothing_can_go_on_from_is_not_saved(saved: Path) -> None:
+    save(saved, 3)
+    broken = carry(4)
+    broken.params["convs"][0]["kernel"] *= np.inf
+    with pytest.raises(NotFiniteError, match=r"params\.convs\.0\.kernel: not finite after step 4"):
+        checkpoints.save(saved, broken)
+    with pytest.raises(RequestError, match="has checkpoints of step 2 or later"):
+        checkpoints.save(saved, carry(2))
     checkpoints.finish(saved)
     assert_same(checkpoints.latest(saved, carry()), carry(3))
 

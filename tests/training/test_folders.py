@@ -79,9 +79,22 @@ def test_the_test_pictures_win_over_those_for_validation(tmp_path: Path) -> None
     np.testing.assert_array_equal(load(tmp_path).test.images, list(test.values()))
 
 
-def test_a_folder_called_train_alone_is_a_class(tmp_path: Path) -> None:
+def test_a_folder_called_train_among_others_is_a_class(tmp_path: Path) -> None:
     photos(tmp_path, train=2, bus=2)
     assert load(tmp_path).classes == ("bus", "train")
+
+
+def test_of_a_folder_for_training_alone_every_fifth_picture_is_for_testing(tmp_path: Path) -> None:
+    photos(tmp_path / "train", cat=5, dog=5)
+    data = load(tmp_path)
+    assert data.classes == ("cat", "dog")
+    assert (len(data.train.labels), len(data.test.labels)) == (8, 2)
+
+
+def test_a_name_that_is_no_text_can_be_shown(tmp_path: Path) -> None:
+    photos(tmp_path, cat=2)
+    photos(tmp_path, **{"caf\udce9": 2})  # the byte of another encoding
+    assert load(tmp_path).classes == ("caf\ufffd", "cat")
 
 
 def test_suffixes_hidden_files_and_links(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ In a run's directory are `config.json` (`settings`), `metrics.jsonl` with a line
 """
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import math
@@ -121,7 +122,8 @@ def run(
     if known and known != found:
         changed = ", ".join(name for name in found if known.get(name) != found[name])
         raise RequestError(f"{asked.data} has changed since the run began: {changed}")
-    devices.agree(f"{asked} {found} {resume}")
+    same = dataclasses.replace(asked, data="")  # which each host may have in another place
+    devices.agree(f"{same} {found} {resume}")
     if first and not known:
         settings.write(out, asked, **found)
     if resume:

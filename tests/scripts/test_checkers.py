@@ -212,3 +212,11 @@ def test_jax_s_checker_tells_a_sign_from_a_right_rule():
     assert checkers.by_check_grads(right, args, 0) == []
     with pytest.raises(AssertionError):
         checkers.by_check_grads(CASES["conv, dx: sign"], drawn(CASES["conv, dx: sign"]), 0)
+
+
+@pytest.mark.parametrize("seed", [2, 4, 7])
+def test_a_long_sum_is_not_rejected_for_its_rounding(seed):
+    case = CASES["jaxcnn.dense over 30,000"]
+    args = case.args(np.random.default_rng((1, seed)), "bfloat16")
+    with jax.enable_x64(False):  # as the benchmark does
+        assert checkers.ours(case, args, seed) == []

@@ -14,27 +14,23 @@ folder `--out`.
 A run leaves config.json, metrics.jsonl, what it learnt (parameters.npz and state.npz) and pictures
 in `--out`, and scripts/predict.py uses it. The last line on standard output is its summary in JSON.
 Exit codes: 0, all epochs were trained; 1, a loss was not finite; 2, a bad argument, bad data or a
-missing package; 3, another host was lost (or JAX's own); 130 and 143, Ctrl-C and SIGTERM: what was
-trained is saved, and `--resume` goes on with it; 141, standard output was closed.
+missing package; 3, another host was lost (134 where JAX aborts first); 130 and 143, Ctrl-C and
+SIGTERM: what was trained is saved, and `--resume` goes on with it; 141, standard output was closed.
 """
 
 import argparse
-import contextlib
-import fcntl
-import itertools
 import json
 import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from arguments import MODELS, Parser, address, integer, number, script
+from run_directory import claim, fresh, release
 
-RUN = ("config.json", "metrics.jsonl", "checkpoints")  # a directory with any of these has a run
 LOST = 3  # the exit code
 
 
@@ -174,52 +170,6 @@ def watched(words: str, path: str) -> Callable[[], None]:
         os.write(ours, b".")
 
     return goodbye
-
-
-def claim(path: str, new: bool) -> bool:
-    """Keeps others on this machine away from a run's directory, until we end, however that is.
-
-    Returns whether it was made.
-    """
-    made = new and not os.path.isdir(path)
-    if new:
-        os.makedirs(path, exist_ok=True)
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise OSError(f"{path!r}: a run is going on there") from None
-    except OSError:
-        pass  # a file system without locks
-    if new and any(os.path.exists(os.path.join(path, name)) for name in RUN):
-        raise OSError(f"{path!r} already holds a run")
-    if not os.access(path, os.W_OK):
-        raise OSError(f"{path!r} can't be written to")
-    return made
-
-
-def fresh() -> str:
-    """A new directory, named by the time and, where that one is taken, a number."""
-    name = time.strftime("runs/%Y-%m-%d-%H%M%S")
-    for path in itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2))):
-        with contextlib.suppress(FileExistsError):
-            os.makedirs(path)
-            break
-    return path
-
-
-def release(out: Path, made: bool) -> None:
-    """Nothing is left of a run that neither finished an epoch nor was saved."""
-    config, metrics, checkpoints = (out / name for name in RUN)
-    if (metrics.exists() and metrics.stat().st_size) or checkpoints.exists():
-        return
-    metrics.unlink(missing_ok=True)
-    config.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        if made:
-            out.rmdir()
-            if out.parent == Path("runs"):
-                out.parent.rmdir()
 
 
 if __name__ == "__main__":

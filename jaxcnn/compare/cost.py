@@ -27,7 +27,7 @@ from jaxcnn.compare.report import Row
 ROUNDS = 7
 LEAST = 2e-3  # seconds that one measurement takes: shorter calls are repeated
 
-
+# A program that runs what it is given on its standard input, by `jax.export`.
 TRIAL = """
 import sys, jax, numpy
 from jax import export

@@ -20,7 +20,7 @@ nothing is scattered; j and r are axes of their own, and their merging moves no 
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -56,6 +56,20 @@ def take(x: Array, start: Sizes, count: Sizes, strides: Sizes) -> Array:
         (*x.shape[: len(batch)], *limit, x.shape[-1]),
         (*(1 for _ in batch), *strides, 1),
     )
+
+
+def largest(candidates: Iterable[Array], winner: Array) -> tuple[Array, Array]:
+    """The elementwise largest, a NaN before all others, and the number of the first that it is.
+
+    `winner` is that number where the first candidate is the largest, and has the dtype.
+    """
+    first, *others = candidates
+    y, winner = first, jnp.zeros(first.shape, winner.dtype) + winner
+    for number, x in enumerate(others, 1):
+        wins = ~(x <= y) & ~jnp.isnan(y)  # larger, or the first NaN
+        y = jnp.where(wins, x, y)
+        winner = jnp.where(wins, jnp.array(number, winner.dtype), winner)
+    return y, winner
 
 
 def gather(

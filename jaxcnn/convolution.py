@@ -188,8 +188,8 @@ def conv_bwd(
     else:
         x_wide, kernel_wide = x, kernel
     sharding = _cotangent.sharding(kernel)
-    dkernel = _kernel_grad(x_wide, dy, window, groups, precision, sharding)  # (2)
-    dx = _input_grad(dy, kernel_wide, window, groups, precision)  # (3)
+    dkernel = kernel_grad(x_wide, dy, window, groups, precision, sharding)  # (2)
+    dx = input_grad(dy, kernel_wide, window, groups, precision)  # (3)
     return _cotangent.match(dx, x), _cotangent.match(dkernel, kernel), dbias
 
 
@@ -229,7 +229,7 @@ def _forward(
     return choice.forward(x, kernel, window, groups, precision, as_convolution)
 
 
-def _kernel_grad(
+def kernel_grad(
     x: Array,
     dy: Array,
     window: Window,
@@ -259,7 +259,7 @@ def _kernel_grad(
     return choice.kernel_grad(x, dy, window, groups, precision, as_convolution)
 
 
-def _input_grad(
+def input_grad(
     dy: Array, kernel: Array, window: Window, groups: int, precision: Precision
 ) -> Array:
     """(3): `dy` with zeros between is the image, the kernel is turned, x's dilation the stride."""
@@ -415,8 +415,8 @@ def conv_kernel_grad(
     return _jitted_kernel_grad(x, dy, window, feature_group_count, None)
 
 
-_jitted_input_grad = jax.jit(_input_grad, static_argnums=(2, 3, 4))
-_jitted_kernel_grad = jax.jit(_kernel_grad, static_argnums=(2, 3, 4))
+_jitted_input_grad = jax.jit(input_grad, static_argnums=(2, 3, 4))
+_jitted_kernel_grad = jax.jit(kernel_grad, static_argnums=(2, 3, 4))
 
 
 # Checks ------------------------------------------------------------------------------------------

@@ -37,9 +37,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxcnn import _check, _cotangent
+from jaxcnn._cpu import choice
 from jaxcnn._window import Window
 from jaxcnn.activations import relu_bwd, relu_fwd
-from jaxcnn.convolution import Precision, check_conv, conv_bwd, conv_fwd
+from jaxcnn.convolution import Precision, check_conv, conv_bwd, conv_fwd, input_grad, kernel_grad
 from jaxcnn.convolution import Residuals as ConvResiduals
 from jaxcnn.pooling import NO_WINNER, max_pool_bwd, max_pool_fwd
 
@@ -231,11 +232,19 @@ def conv_relu_max_pool_fwd(
     precision: Precision = None,
 ) -> tuple[Array, tuple[ConvResiduals, Array]]:
     """`y` by (2), and the residuals: those of `conv_fwd`, and the winners."""
-    z, residuals = conv_fwd(x, kernel, bias, window, groups, precision)
-    u, winner = max_pool_fwd(z, pool)
-    y, passes = relu_fwd(u)
-    winner = jnp.where(passes, winner, jnp.array(NO_WINNER, winner.dtype))
-    return y, (residuals, winner)
+
+    def relu_of_maxima(u: Array, winner: Array) -> tuple[Array, Array]:
+        y, passes = relu_fwd(u)
+        return y, jnp.where(passes, winner, jnp.array(NO_WINNER, winner.dtype))
+
+    def in_turn(x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Array]:
+        z, _ = conv_fwd(x, kernel, bias, window, groups, precision)
+        return relu_of_maxima(*max_pool_fwd(z, pool))
+
+    y, winner = choice.conv_pool(
+        x, kernel, bias, relu_of_maxima, window, pool, groups, precision, in_turn
+    )
+    return y, ((x, kernel, bias), winner)
 
 
 def conv_relu_max_pool_bwd(
@@ -248,12 +257,20 @@ def conv_relu_max_pool_bwd(
 ) -> Cotangents:
     """`(dx, dkernel, dbias)`, from the residuals and the output's cotangent."""
     (x, kernel, bias), winner = residuals
-    (dz,) = max_pool_bwd(pool, winner, dy)  # (4)
-    dx, dkernel, _ = conv_bwd(window, groups, precision, None, (x, kernel, None), dz)
-    if bias is None:
-        return dx, dkernel, None
-    (du,) = relu_bwd(winner >= 0, dy)
-    return dx, dkernel, _cotangent.match(du.sum(range(dy.ndim - 1)), bias)  # (5)
+    sharding = _cotangent.sharding(kernel)
+
+    def in_turn(x: Array, kernel: Array, winner: Array, dy: Array) -> tuple[Array, Array, Array]:
+        (dz,) = max_pool_bwd(pool, winner, dy)  # (4)
+        dx = input_grad(dz, kernel, window, groups, precision)
+        dkernel = kernel_grad(x, dz, window, groups, precision, sharding)
+        (du,) = relu_bwd(winner >= 0, dy)
+        return dx, dkernel, du.sum(range(dy.ndim - 1))  # (5)
+
+    dx, dkernel, dbias = choice.conv_pool_grads(
+        x, kernel, winner, dy, window, pool, groups, precision, in_turn
+    )
+    matched = _cotangent.match(dx, x), _cotangent.match(dkernel, kernel)
+    return *matched, None if bias is None else _cotangent.match(dbias, bias)
 
 
 _conv_relu_max_pool.defvjp(conv_relu_max_pool_fwd, conv_relu_max_pool_bwd)

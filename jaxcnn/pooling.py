@@ -52,7 +52,7 @@ from jax.typing import DTypeLike
 
 from jaxcnn import _check
 from jaxcnn._cpu import choice
-from jaxcnn._taps import gather, pad, read
+from jaxcnn._taps import gather, largest, pad, read
 from jaxcnn._window import Pads, Sizes, Window
 
 
@@ -177,16 +177,8 @@ def max_pool_fwd(x: Array, window: Window) -> tuple[Array, Array]:
 
     def by_taps(x: Array) -> tuple[Array, Array]:
         padded = lax.optimization_barrier(pad(x, window.pads, -jnp.inf))
-        first, *others = window.offsets()
-        y = read(padded, first, window)  # (1)
         inside = jnp.asarray(window.first_inside()[..., None], _smallest_integer(window))
-        winner = jnp.zeros_like(y, inside.dtype) + inside
-        for tap, offset in enumerate(others, 1):
-            x_t = read(padded, offset, window)  # (1)
-            wins = ~(x_t <= y) & ~jnp.isnan(y)  # larger, or the first NaN
-            y = jnp.where(wins, x_t, y)
-            winner = jnp.where(wins, jnp.array(tap, winner.dtype), winner)
-        return y, winner
+        return largest((read(padded, offset, window) for offset in window.offsets()), inside)  # (1)
 
     return choice.pooled(by_taps, x, window)
 

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxcnn
 from jaxcnn import reference
-from jaxcnn._cpu import parts, patches, winograd
+from jaxcnn._cpu import parts, patches, pooled_convolution, winograd
 from jaxcnn.models import lenet5
 
 
@@ -33,6 +33,7 @@ def loss_of_every_evaluation(params, images, labels, ops=jaxcnn):
     x = ops.conv(x, params["winograd"])
     x = ops.conv(x, params["depthwise"], feature_group_count=16)
     x = ops.conv(x, params["dilated"], kernel_dilation=2)
+    x = ops.conv_relu_max_pool(x, params["pooled"], pool_shape=2)
     logits = ops.flatten(ops.avg_pool(x, x.shape[1:3]))
     return ops.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
@@ -44,9 +45,10 @@ def problem_of_every_evaluation(batch):
         "winograd": (3, 3, 16, 16),
         "depthwise": (3, 3, 1, 16),
         "dilated": (3, 3, 16, 16),
+        "pooled": (3, 3, 16, 8),
     }
     params = {name: rng.normal(size=shape) / 12 for name, shape in shapes.items()}
-    images, labels = rng.normal(size=(batch, 16, 16, 16)), rng.integers(0, 16, batch)
+    images, labels = rng.normal(size=(batch, 16, 16, 16)), rng.integers(0, 8, batch)
     return jax.tree.map(jnp.float32, params), jnp.float32(images), labels
 
 
@@ -101,7 +103,9 @@ if __name__ == "__main__":
         check_sharded_batch(batch, AxisType.Auto)
     check_sharded_batch(8, AxisType.Explicit)
 
-    parts.CACHE = patches.PART = patches.LEAST = winograd.ROWS = 1  # loops, even of so little
+    # Loops, even of so little.
+    parts.CACHE = patches.PART = patches.LEAST = winograd.ROWS = 1
+    pooled_convolution.COLUMNS = pooled_convolution.IMAGES = 1
     every = {"loss": loss_of_every_evaluation, "problem": problem_of_every_evaluation}
     for check_vma in (True, False):
         check_shard_map(check_vma, **every)

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -48,6 +50,70 @@ def test_conv_relu_max_pool_is_autodiff(case, pool):
         lambda *args: reference.conv_relu_max_pool(*args, **options, **POOLS[pool]),
         *arrays(*shapes),
     )
+
+
+# On a CPU, many images of few channels in float32 are evaluated in a way of their own.
+MANY = [
+    pytest.param((16, 12, 9, 1), (5, 5, 1, 6), {"padding": "SAME"}, id="same"),
+    pytest.param((17, 11, 8, 6), (5, 4, 6, 9), {"padding": "VALID", "strides": (1, 2)}, id="valid"),
+]
+
+
+def second_order(ops, options, x, kernel, bias):
+    """The gradient of a gradient's norm."""
+
+    def loss(*args):
+        return (ops.conv_relu_max_pool(*args, pool_shape=2, **options) ** 3).mean()
+
+    def norm(*args):
+        grads = jax.grad(loss, (0, 1, 2))(*args)
+        return sum((g**2).sum() for g in grads)
+
+    return jax.grad(norm, (0, 1, 2))(x, kernel, bias)
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize(("x", "kernel", "options"), MANY)
+def test_many_images_of_few_channels_are_autodiff_in_float64(x, kernel, options, with_bias):
+    wide = arrays(x, kernel)[: 2 + with_bias]
+    narrow = [a.astype(np.float32) for a in wide]
+    wide = [a.astype(np.float64) for a in narrow]
+
+    def results(ops, *args):
+        f = partial(ops.conv_relu_max_pool, pool_shape=2, **options)
+        y, vjp = jax.vjp(f, *args)
+        return y, *vjp(jnp.asarray(draw(1, y.shape), y.dtype))
+
+    found, wanted = results(jaxcnn, *narrow), results(reference, *wide)
+    jax.tree.map(partial(assert_close, rtol=1e-6), found, wanted)
+
+
+@pytest.mark.parametrize(("x", "kernel", "options"), MANY)
+def test_many_images_of_few_channels_in_second_order(x, kernel, options):
+    wide = [jnp.asarray(a, jnp.float64) for a in (a.astype(np.float32) for a in arrays(x, kernel))]
+    narrow = [a.astype(np.float32) for a in wide]
+    found = second_order(jaxcnn, options, *narrow)
+    wanted = second_order(reference, options, *wide)
+    jax.tree.map(partial(assert_close, rtol=1e-5), found, wanted)
+
+
+def test_of_equal_maxima_of_many_images_the_first_has_the_gradient():
+    x = jnp.ones((16, 4, 4, 1), jnp.float32)
+    kernel = jnp.zeros((3, 3, 1, 1), jnp.float32).at[1, 1].set(1.0)
+    dx = jax.grad(lambda x: jaxcnn.conv_relu_max_pool(x, kernel, pool_shape=2).sum())(x)
+    first = np.zeros((16, 4, 4, 1))
+    first[:, ::2, ::2] = 1
+    np.testing.assert_array_equal(dx, first)
+
+
+def test_a_nan_in_one_of_many_images_stays_there():
+    x = jnp.ones((16, 6, 6, 1), jnp.float32).at[3, 2, 2].set(jnp.nan)
+    kernel = jnp.ones((3, 3, 1, 2), jnp.float32)
+    y, vjp = jax.vjp(lambda x: jaxcnn.conv_relu_max_pool(x, kernel, pool_shape=2), x)
+    assert not np.isfinite(y[3, 1, 1]).any()
+    (dx,) = vjp(jnp.ones_like(y))
+    for found in (y, dx):
+        assert np.isfinite(np.delete(found, 3, 0)).all()
 
 
 def test_conv_relu_max_pool_is_a_float64_loop():

@@ -10,7 +10,7 @@ import pytest
 from checking import assert_close, draw
 from jax import lax
 
-from jaxcnn._cpu import choice, cuts, depthwise, patches, winograd
+from jaxcnn._cpu import choice, cuts, depthwise, patches, pooled_convolution, winograd
 from jaxcnn._window import Window
 
 
@@ -92,6 +92,39 @@ def test_winograd(taps, pads, rows, monkeypatch):
     y, _, dkernel = by_loop(x, kernel, dy, at)
     assert_close(jax.jit(partial(winograd.forward, window=at))(x, kernel), y)
     assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
+
+
+@pytest.mark.parametrize("at", [g for g in GEOMETRIES if min(g.values[0].outputs) > 1])
+@pytest.mark.parametrize("beside", [1, 2, 3])
+@pytest.mark.parametrize("least", [1, pooled_convolution.IMAGES])
+def test_pooled_convolution(at, beside, least, monkeypatch):
+    monkeypatch.setattr(pooled_convolution, "COLUMNS", 1)
+    monkeypatch.setattr(pooled_convolution, "IMAGES", least)  # with the first, an image a part
+    taps = tuple(min(beside, n) for n in at.outputs)
+    pool = window(at.outputs, taps, strides=taps, pads=0)
+    x, kernel, dz = numbers(at, 3, 2, 3)
+    bias = draw(3, (3,))
+    z, _, _ = by_loop(x, kernel, dz, at)
+    dy = draw(4, (3, *pool.outputs, 3))
+    y, dz = oracles.max_pool(np.maximum(z + bias, 0), dy, taps, taps, pool.pads)
+    dz = np.where(z + bias > 0, dz, 0)
+    _, dx, dkernel = by_loop(x, kernel, dz, at)
+
+    def relu(u, winner):
+        return jnp.maximum(u, 0), jnp.where(u > 0, winner, -1)
+
+    static = {"window": at, "pool": pool}
+    forward = jax.jit(partial(pooled_convolution.forward, finish=relu, **static))
+    found, winner = forward(x, kernel, bias)
+    assert_close(found, y)
+    assert winner.dtype == np.int8
+    found = jax.jit(partial(pooled_convolution.grads, **static))(x, kernel, winner, dy)
+    for cotangent, wanted in zip(
+        found, (dx, dkernel, dz.sum((0, *range(1, dz.ndim - 1)))), strict=True
+    ):
+        assert_close(cotangent, wanted)
+    without, _ = forward(x, kernel, None)
+    assert_close(without, oracles.max_pool(np.maximum(z, 0), dy, taps, taps, pool.pads)[0])
 
 
 CUTS = [

@@ -40,6 +40,7 @@ from jaxcnn.losses import (
     softmax_cross_entropy_with_integer_labels,
 )
 from jaxcnn.normalization import batch_norm, batch_norm_inference, group_norm, layer_norm
+from jaxcnn.normalized_convolution import batch_norm_relu_conv
 from jaxcnn.pooling import avg_pool, max_pool, min_pool
 from jaxcnn.probability_losses import binary_cross_entropy, categorical_cross_entropy
 from jaxcnn.regression_losses import huber_loss, l2_loss, squared_error
@@ -60,6 +61,7 @@ __all__ = [
     "avg_pool",
     "batch_norm",
     "batch_norm_inference",
+    "batch_norm_relu_conv",
     "binary_cross_entropy",
     "categorical_cross_entropy",
     "compare_gradients",

@@ -129,9 +129,7 @@ def batch_norm(
     >>> mean, var
     (Array([2., 4.], dtype=float32), Array([ 1., 16.], dtype=float32))
     """
-    _check.floating("batch_norm", x=x, scale=scale, bias=bias)
-    _per_channel("batch_norm", x, scale=scale, bias=bias)
-    epsilon = _epsilon("batch_norm", epsilon)
+    epsilon = check_batch_norm("batch_norm", x, scale, bias, epsilon)
     if axis_name is None:
         return _jitted_batch_norm(x, scale, bias, epsilon)
     if isinstance(axis_name, list):
@@ -290,6 +288,15 @@ def _per_channel(function: str, x: Array, **parameters: Array | None) -> None:
             )
 
 
+def check_batch_norm(
+    function: str, x: Array, scale: Array | None, bias: Array | None, epsilon: float
+) -> float:
+    """`epsilon`, when all arguments fit."""
+    _check.floating(function, x=x, scale=scale, bias=bias)
+    _per_channel(function, x, scale=scale, bias=bias)
+    return _epsilon(function, epsilon)
+
+
 def _epsilon(function: str, epsilon: float) -> float:
     if not isinstance(epsilon, int | float):
         raise TypeError(f"{function}: `epsilon` must be a static number, got {epsilon!r}")
@@ -331,8 +338,14 @@ def batch_norm_fwd(
     mean = _wide(x).mean(_batch(x))
     var = variance_fwd(x, mean)[0]
     r = lax.rsqrt(var + epsilon)
-    y = _scaled(_normalized(x, mean, r), scale, bias).astype(x.dtype)
+    # `after`: or else x - mean, which is in the variance too, would be written to memory for both.
+    y = batch_norm_y(x, after(mean, r), r, scale, bias)
     return (y, (mean, var)), (x, mean, r, scale, bias)
+
+
+def batch_norm_y(x: Array, mean: Array, r: Array, scale: Array | None, bias: Array | None) -> Array:
+    """`y` by (2) and (3)."""
+    return _scaled(_normalized(x, mean, r), scale, bias).astype(x.dtype)
 
 
 def batch_norm_bwd(
@@ -405,8 +418,7 @@ def batch_norm_inference_fwd(
 ) -> tuple[Array, Given]:
     """`y` by (2) and (3), and as the residuals the arguments."""
     r = lax.rsqrt(_wide(var) + epsilon)
-    y = _scaled(_normalized(x, mean, r), scale, bias).astype(x.dtype)
-    return y, (x, mean, var, scale, bias)
+    return batch_norm_y(x, mean, r, scale, bias), (x, mean, var, scale, bias)
 
 
 def batch_norm_inference_bwd(

@@ -57,6 +57,7 @@ __all__ = [
     "avg_pool",
     "batch_norm",
     "batch_norm_inference",
+    "batch_norm_relu_conv",
     "binary_cross_entropy",
     "categorical_cross_entropy",
     "conv",
@@ -193,6 +194,34 @@ def conv_relu_max_pool(
     window = _tuple(pool_shape, kernel.ndim - 2)
     steps = window if pool_strides is None else _tuple(pool_strides, kernel.ndim - 2)
     return max_pool(y, window, steps, pool_padding)
+
+
+def batch_norm_relu_conv(
+    x: Array,
+    scale: Array | None,
+    bias: Array | None,
+    kernel: Array,
+    *,
+    epsilon: float = 1e-5,
+    axis_name: Hashable | Sequence[Hashable] | None = None,
+    strides: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    kernel_dilation: int | Sequence[int] = 1,
+    feature_group_count: int = 1,
+    precision: lax.PrecisionLike = None,
+) -> tuple[Array, tuple[Array, Array]]:
+    """`conv(relu(batch_norm(x, scale, bias)), kernel)`."""
+    h, moments = batch_norm(x, scale, bias, epsilon=epsilon, axis_name=axis_name)
+    y = conv(
+        relu(h),
+        kernel,
+        strides=strides,
+        padding=padding,
+        kernel_dilation=kernel_dilation,
+        feature_group_count=feature_group_count,
+        precision=precision,
+    )
+    return y, moments
 
 
 def max_pool(

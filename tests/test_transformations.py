@@ -36,6 +36,9 @@ CALLS = {
     "avg_pool": (lambda ops, x: ops.avg_pool(x, (3, 2), (2, 1), "SAME"), (2, 5, 4, 2)),
     "dense": (lambda ops, *a: ops.dense(*a), (2, 3), (3, 4), (4,)),
     "batch_norm": (lambda ops, *a: ops.batch_norm(*a)[0], (2, 3, 2), (2,), (2,)),
+    "batch_norm_relu_conv": (
+        lambda ops, *a: ops.batch_norm_relu_conv(*a)[0], (2, 5, 4, 2), (2,), (2,), (3, 2, 2, 3),
+    ),
     "layer_norm": (lambda ops, *a: ops.layer_norm(*a), (2, 3, 2), (2,), (2,)),
     "group_norm": (lambda ops, *a: ops.group_norm(*a, num_groups=2), (2, 3, 4), (4,)),
     "dropout": (lambda ops, x: ops.dropout(jax.random.key(1), x, 0.4), (2, 3)),

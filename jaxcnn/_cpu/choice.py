@@ -95,7 +95,8 @@ def input_grad(
     """`dx` of `dy` and the kernel."""
     channels = kernel.shape[-2] * groups
     problem = Problem(dy.shape[0], channels, dy.shape[-1], window, groups, _exact(dy, precision))
-    return _evaluated(_input_grad, problem, dy, kernel, otherwise, _late)
+    order = _as_it_is if _is_matmul(problem) else _late
+    return _evaluated(_input_grad, problem, dy, kernel, otherwise, order)
 
 
 def pooled(f: Callable[[Array], Any], x: Array, window: Window) -> Any:
@@ -161,7 +162,7 @@ def _forward(problem: Problem) -> Sum | None:
     if _suits_few(problem):
         return partial(patches.forward_to_few, window=window)
     strided = max(window.strides) > 1 and channels >= FEW
-    few = max(channels, features) < FEW
+    few = channels < FEW and features <= (2 * FEW if channels == 3 else FEW)
     if groups > 1 or max(window.taps) == 1 or strided or few:
         return partial(patches.forward, window=window, groups=groups, blocks=not exact)
     return None
@@ -184,6 +185,8 @@ def _kernel_grad(problem: Problem) -> Sum | None:
 
 def _input_grad(problem: Problem) -> Sum | None:
     _, channels, features, window, groups, exact = problem
+    if _is_matmul(problem):
+        return patches.input_grad_of_one_tap
     if max(window.strides) == 1:
         evaluate = _forward(problem.adjoint)
         return evaluate and (lambda dy, kernel: evaluate(dy, turned(kernel, groups)))
@@ -222,6 +225,13 @@ def _by_cut(problem: Problem, cut: cuts.Cut) -> Problem:
         channels=problem.channels * math.prod(strides),
         window=cut.window,
     )
+
+
+def _is_matmul(problem: Problem) -> bool:
+    """Of each element alone, and of all its channels."""
+    window = problem.window
+    alone = {*window.taps, *window.strides, *window.input_dilation} <= {1}
+    return alone and set(window.pads) <= {(0, 0)} and problem.groups == 1
 
 
 def _suits_winograd(problem: Problem, more: float = 1) -> bool:
@@ -269,13 +279,17 @@ def _pooled(
 # Where there is one ------------------------------------------------------------------------------
 
 
+def _as_it_is(evaluate: Sum) -> Sum:
+    return evaluate
+
+
 def _evaluated(
     choose: Callable[[Problem], Sum | None],
     problem: Problem,
     a: Array,
     b: Array,
     otherwise: Sum,
-    order: Callable[[Sum], Sum] = lambda evaluate: evaluate,
+    order: Callable[[Sum], Sum] = _as_it_is,
 ) -> Array:
     window = problem.window
     wide = a.dtype in (jnp.float32, jnp.float64)

@@ -55,6 +55,6 @@ def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
         padded = pad(x, window.pads, 0)
         return [read(padded, offset, window) * dy for offset in window.offsets()]
 
-    by_tap = sum_parts(part, images_per_part(len(x), 1), x, dy)
+    by_tap = sum_parts(part, images_per_part(len(x), 1), x, dy, at_once=2)
     sums = [products.sum(range(products.ndim - 1)) for products in by_tap]
     return jnp.stack(sums).reshape(*window.taps, 1, x.shape[-1])

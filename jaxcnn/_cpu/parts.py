@@ -81,8 +81,11 @@ def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     return jax.tree.map(lambda x: x.reshape(images * parts, *x.shape[2:])[:batch], whole)
 
 
-def sum_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
-    """`f(*arrays)`, which sums over the batch, as the sum over parts of so many images."""
+def sum_parts(f: Callable[..., Tree], images: int, *arrays: Array, at_once: int = 1) -> Tree:
+    """`f(*arrays)`, which sums over the batch, as the sum over parts of so many images.
+
+    `at_once` parts are one round of the loop: XLA then adds them in one pass over the sums.
+    """
     parts, at = _cut(images, arrays)
     if parts == 1:
         return f(*arrays)
@@ -93,7 +96,7 @@ def sum_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     def body(total: Tree, number: Array) -> tuple[Tree, None]:
         return jax.tree.map(jnp.add, total, f(*at(number))), None
 
-    return lax.scan(body, zeros, jnp.arange(parts))[0]
+    return lax.scan(body, zeros, jnp.arange(parts), unroll=min(at_once, parts))[0]
 
 
 def _cut(
@@ -103,12 +106,13 @@ def _cut(
     batch = arrays[0].shape[0]
     parts = -(-batch // images)
     more = (0, images * parts - batch, 0)
-    whole = (
+    whole = [
         lax.pad(x, jnp.zeros((), x.dtype), [more, *[(0, 0, 0)] * (x.ndim - 1)]) for x in arrays
-    )
-    cut = [x.reshape(images, parts, *x.shape[1:]) for x in whole]
+    ]
+    # Reshaped at each reading: or else XLA would write what is cheap once more in that shape.
     return parts, lambda number: [
-        lax.dynamic_index_in_dim(x, number, 1, keepdims=False) for x in cut
+        lax.dynamic_index_in_dim(x.reshape(images, parts, *x.shape[1:]), number, 1, keepdims=False)
+        for x in whole
     ]
 
 

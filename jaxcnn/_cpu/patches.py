@@ -34,7 +34,7 @@ import operator
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from jaxcnn._cpu.parts import images_per_part, map_parts, once, sum_parts
 from jaxcnn._taps import merge, pad, read, take, writers
@@ -86,6 +86,10 @@ def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
     if groups > 1:
         return _kernel_grad_by_group(x, dy, window, groups)
     channels, features = x.shape[-1], dy.shape[-1]
+    if math.prod(window.taps) == 1:  # a matrix that needs no turning
+        rows = read(pad(x, window.pads, 0), (0,) * len(window.taps), window)
+        dmatrix = jnp.einsum("rk,ro->ko", rows.reshape(-1, channels), dy.reshape(-1, features))
+        return dmatrix.reshape(*window.taps, channels, features)
     block = _block(window, features)
     blocks = -(-window.outputs[-1] // block)
 
@@ -105,6 +109,12 @@ def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
         for t in range(window.taps[-1])
     ]  # for each tap (O, outer, C)
     return jnp.stack(cotangents, 2).transpose(1, 2, 3, 0).reshape(*window.taps, channels, features)
+
+
+def input_grad_of_one_tap(dy: Array, kernel: Array) -> Array:
+    """`dy` times the kernel's transpose, which is never written: no strides, and no padding."""
+    matrix = kernel.reshape(kernel.shape[-2:])
+    return lax.dot_general(dy, matrix, (((dy.ndim - 1,), (1,)), ((), ())))
 
 
 def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Array:

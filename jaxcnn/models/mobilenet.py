@@ -12,7 +12,6 @@ Howard et al., "MobileNets: efficient convolutional neural networks for mobile v
 2017.
 """
 
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -22,7 +21,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 import jaxcnn
-from jaxcnn.models.parts import conv_norm, with_bias, with_norm
+from jaxcnn.models.parts import conv, norm, norm_relu_conv, with_bias, with_norm
 from jaxcnn.normalization import AxisName
 
 # The channels that each pair gives, in multiples of the stem's.
@@ -98,21 +97,26 @@ def apply(
     (2, 10)
     """
     del key
-    conv = partial(conv_norm, ops=ops, train=train, axis_name=axis_name)
-
-    def layer(params: Any, state: Any, x: Array, **geometry: Any) -> tuple[Array, Any]:
-        x, state = conv(params, state, x, **geometry)
-        return ops.relu(x), state
-
-    x, stem = layer(params["stem"], state["stem"], x, strides=stem_strides)
-    pairs = []
+    settings: dict[str, Any] = {"ops": ops, "train": train, "axis_name": axis_name}
+    z = conv(params["stem"]["kernel"], x, ops=ops, strides=stem_strides)
+    last = params["stem"], state["stem"]  # of the norm that comes behind z
+    moved = []
     for place, (pair, norms) in enumerate(zip(params["pairs"], state["pairs"], strict=True)):
         before, after = pair["pointwise"]["kernel"].shape[-2:]
         strides = 2 if after > before and place > 0 else 1
-        x, depthwise = layer(
-            pair["depthwise"], norms["depthwise"], x, strides=strides, groups=before
-        )
-        x, pointwise = layer(pair["pointwise"], norms["pointwise"], x)
-        pairs.append({"depthwise": depthwise, "pointwise": pointwise})
+        kernel = pair["depthwise"]["kernel"]
+        z, now = norm_relu_conv(*last, z, kernel, strides=strides, groups=before, **settings)
+        moved.append(now)
+        last = pair["depthwise"], norms["depthwise"]
+        z, now = norm_relu_conv(*last, z, pair["pointwise"]["kernel"], **settings)
+        moved.append(now)
+        last = pair["pointwise"], norms["pointwise"]
+    x, now = norm(*last, z, **settings)
+    x = ops.relu(x)
+    stem, *others = [*moved, now]
+    pairs = [
+        {"depthwise": depthwise, "pointwise": pointwise}
+        for depthwise, pointwise in zip(others[::2], others[1::2], strict=True)
+    ]
     x = ops.flatten(ops.avg_pool(x, x.shape[1:3]))
     return ops.dense(x, **params["logits"]), {"stem": stem, "pairs": pairs}

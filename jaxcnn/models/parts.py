@@ -1,4 +1,4 @@
-"""What the models share: how parameters are drawn, and a convolution followed by batch norm.
+"""What the models share: how parameters are drawn, and convolutions between batch norms.
 
 A model describes its layers by a tree of kernel shapes, `(*taps, channels in, channels out)`; its
 parameters are the same tree with a dict in the place of each shape.
@@ -36,7 +36,7 @@ def with_bias(key: Array, shapes: Tree, dtype: DTypeLike) -> Tree:
 
 
 def with_norm(key: Array, shapes: Tree, dtype: DTypeLike) -> tuple[Tree, Tree]:
-    """Parameters and state of a `conv_norm` for each shape of the tree.
+    """Parameters and state of a convolution and a batch norm for each shape of the tree.
 
     The parameters are a `kernel` (He-uniform), a `scale` (ones) and a `bias` (zeros), and the state
     is the running `mean` (zeros) and `var` (ones), in float32 or wider.
@@ -80,7 +80,12 @@ def he_uniform(key: Array, shapes: Tree, dtype: DTypeLike) -> Tree:
     return jax.tree.unflatten(tree, kernels)
 
 
-def conv_norm(
+def conv(kernel: Array, x: Array, *, ops: ModuleType, strides: int = 1, groups: int = 1) -> Array:
+    """A convolution without bias, padded by half its kernel."""
+    return ops.conv(x, kernel, **_geometry(kernel, strides, groups))
+
+
+def norm(
     params: Layer,
     state: Layer,
     x: Array,
@@ -88,20 +93,53 @@ def conv_norm(
     ops: ModuleType,
     train: bool,
     axis_name: AxisName = None,
-    strides: int = 1,
-    groups: int = 1,
 ) -> tuple[Array, Layer]:
-    """A convolution without bias, padded by half its kernel, and batch norm.
+    """Batch norm, and its state.
 
     In training the moments are those of the batch, also over the mapped axes of `axis_name`, and
     the state returned has moved a tenth of the way to them; otherwise they are the state's, which
     stays as it is.
     """
-    padding = [(taps // 2, taps // 2) for taps in params["kernel"].shape[:-2]]
-    x = ops.conv(x, params["kernel"], strides=strides, padding=padding, feature_group_count=groups)
+    scale, bias = params["scale"], params["bias"]
     if not train:
-        moments = state["mean"], state["var"]
-        return ops.batch_norm_inference(x, *moments, params["scale"], params["bias"]), state
-    y, (mean, var) = ops.batch_norm(x, params["scale"], params["bias"], axis_name=axis_name)
-    batch = {"mean": mean, "var": var}
-    return y, jax.tree.map(lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, state, batch)
+        return ops.batch_norm_inference(x, state["mean"], state["var"], scale, bias), state
+    y, moments = ops.batch_norm(x, scale, bias, axis_name=axis_name)
+    return y, _moved(state, moments)
+
+
+def norm_relu_conv(
+    params: Layer,
+    state: Layer,
+    x: Array,
+    kernel: Array,
+    *,
+    ops: ModuleType,
+    train: bool,
+    axis_name: AxisName = None,
+    strides: int = 1,
+    groups: int = 1,
+) -> tuple[Array, Layer]:
+    """`norm`, ReLU and `conv`, and the state of the norm."""
+    if not train:
+        y, state = norm(params, state, x, ops=ops, train=train)
+        return conv(kernel, ops.relu(y), ops=ops, strides=strides, groups=groups), state
+    y, moments = ops.batch_norm_relu_conv(
+        x,
+        params["scale"],
+        params["bias"],
+        kernel,
+        axis_name=axis_name,
+        **_geometry(kernel, strides, groups),
+    )
+    return y, _moved(state, moments)
+
+
+def _geometry(kernel: Array, strides: int, groups: int) -> dict[str, Any]:
+    padding = [(taps // 2, taps // 2) for taps in kernel.shape[:-2]]
+    return {"strides": strides, "padding": padding, "feature_group_count": groups}
+
+
+def _moved(state: Layer, moments: tuple[Array, Array]) -> Layer:
+    """The running moments, moved a tenth of the way to those of the batch."""
+    batch = dict(zip(("mean", "var"), moments, strict=True))
+    return jax.tree.map(lambda old, new: MOMENTUM * old + (1 - MOMENTUM) * new, state, batch)

@@ -16,8 +16,6 @@ added first. Where a block halves the image, its (first) 3x3 convolution does.
 He et al., "Deep residual learning for image recognition", 2015.
 """
 
-from collections.abc import Callable
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -27,7 +25,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 import jaxcnn
-from jaxcnn.models.parts import Layer, conv_norm, with_bias, with_norm
+from jaxcnn.models.parts import conv, norm, norm_relu_conv, with_bias, with_norm
 from jaxcnn.normalization import AxisName
 
 BLOCKS = {
@@ -128,8 +126,9 @@ def apply(
     """
     del key
     imagenet = params["stem"]["kernel"].shape[0] == STEMS["imagenet"]
-    conv = partial(conv_norm, ops=ops, train=train, axis_name=axis_name)
-    x, stem = conv(params["stem"], state["stem"], x, strides=2 if imagenet else 1)
+    settings: dict[str, Any] = {"ops": ops, "train": train, "axis_name": axis_name}
+    z = conv(params["stem"]["kernel"], x, ops=ops, strides=2 if imagenet else 1)
+    x, stem = norm(params["stem"], state["stem"], z, **settings)
     x = ops.relu(x)
     if imagenet:
         x = ops.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
@@ -139,7 +138,7 @@ def apply(
         for place, layers in enumerate(blocks):
             strides = 2 if number > 0 and place == 0 else 1
             before = state["stages"][number][place]
-            x, moved = block(layers, before, x, conv=conv, relu=ops.relu, strides=strides)
+            x, moved = block(layers, before, x, strides=strides, **settings)
             stages[-1].append(moved)
     x = ops.flatten(ops.avg_pool(x, x.shape[1:3]))
     return ops.dense(x, **params["logits"]), {"stem": stem, "stages": stages}
@@ -150,21 +149,23 @@ def block(
     state: dict[str, Any],
     x: Array,
     *,
-    conv: Callable[..., tuple[Array, Layer]],
-    relu: Callable[[Array], Array],
+    ops: ModuleType,
     strides: int,
+    **settings: Any,
 ) -> tuple[Array, dict[str, Any]]:
-    """`relu(x + F(x))`, and the state of its batch norms; `conv` is a `conv_norm`."""
-    y, convs = x, []
-    last = len(params["convs"]) - 1
-    for place, layer in enumerate(params["convs"]):
-        by = strides if place == last - 1 else 1
-        y, moments = conv(layer, state["convs"][place], y, strides=by)
-        convs.append(moments)
-        if place < last:
-            y = relu(y)
-    moved: dict[str, Any] = {"convs": convs}
+    """`relu(x + F(x))`, and the state of its batch norms."""
+    convs, norms = params["convs"], state["convs"]
+    halving = len(convs) - 2  # of two convolutions the first, of three the second
+    steps = [strides if place == halving else 1 for place in range(len(convs))]
+    z = conv(convs[0]["kernel"], x, ops=ops, strides=steps[0])
+    moved: dict[str, Any] = {"convs": []}
+    for place, layer in enumerate(convs[1:]):
+        last, step = (convs[place], norms[place]), steps[place + 1]
+        z, now = norm_relu_conv(*last, z, layer["kernel"], ops=ops, strides=step, **settings)
+        moved["convs"].append(now)
+    y, now = norm(convs[-1], norms[-1], z, ops=ops, **settings)
+    moved["convs"].append(now)
     if "shortcut" in params:
-        shortcut = params["shortcut"], state["shortcut"]
-        x, moved["shortcut"] = conv(*shortcut, x, strides=strides)
-    return relu(x + y), moved
+        z = conv(params["shortcut"]["kernel"], x, ops=ops, strides=strides)
+        x, moved["shortcut"] = norm(params["shortcut"], state["shortcut"], z, ops=ops, **settings)
+    return ops.relu(x + y), moved

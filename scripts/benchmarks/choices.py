@@ -108,15 +108,16 @@ def asked(layer: Layer) -> list[Asked]:
 def evaluation(chosen: Sum | None) -> str:
     """The name of what was chosen: a function of `_cpu`, or one inside of lambdas."""
     cut = ""
-    while chosen is not None and not isinstance(chosen, partial):
+    while chosen is not None and getattr(chosen, "__module__", None) == choice.__name__:
         held = inspect.getclosurevars(chosen).nonlocals.values()
         cut = ", cut" if any(isinstance(value, cuts.Cut) for value in held) else cut
         chosen = next(value for value in held if callable(value))
     if chosen is None:
         return "XLA"
-    if chosen.func is patches.forward_to_few:
+    function: Any = getattr(chosen, "func", chosen)
+    if function is patches.forward_to_few:
         return "to few"
-    return chosen.func.__module__.rpartition(".")[2] + cut
+    return function.__module__.rpartition(".")[2] + cut
 
 
 def others(kind: str, problem: Problem) -> dict[str, Sum]:
@@ -181,7 +182,7 @@ def where(chosen: str, problem: Problem) -> str:
         return "in groups"
     if max(window.taps) == 1:
         return "1x1"
-    if max(problem.channels, problem.features) < FEW:
+    if min(problem.channels, problem.features) < FEW >= max(problem.channels, problem.features):
         return "fewer than 16 channels"
     if strided:
         return "strides"

@@ -184,6 +184,7 @@ SHAPES = {
     "avg_pool": [(2, 4, 5, 2)],
     "batch_norm": [(2, 3, 2), (2,), (2,)],
     "batch_norm_inference": [(2, 3, 2), (2,), (2,), (2,), (2,)],
+    "batch_norm_relu_conv": [(2, 4, 5, 2), (2,), (2,), (3, 3, 2, 3)],
     "binary_cross_entropy": [(3, 4), (3, 4)],
     "categorical_cross_entropy": [(3, 4), (3, 4)],
     "conv": [(2, 4, 5, 2), (3, 3, 2, 3), (3,)],

@@ -166,10 +166,10 @@ def evaluation(problem, choose):
     [
         (64, 64, window((32, 32), (3, 3)), 1, ("winograd", "winograd", "choice")),
         (64, 64, window((32, 32), (3, 3)), 64, ("depthwise", "depthwise", "choice")),
-        (64, 256, window((56, 56), (1, 1), pads=0), 1, ("patches", "patches", "choice")),
+        (64, 256, window((56, 56), (1, 1), pads=0), 1, ("patches", "patches", "patches")),
         (64, 128, window((32, 32), (3, 3), strides=2), 1, ("patches", "patches", "patches")),
         (1, 6, window((28, 28), (5, 5), pads=2), 1, ("patches", "patches", "choice")),
-        (6, 16, window((14, 14), (5, 5), pads=0), 1, (None, "patches", "choice")),
+        (6, 16, window((14, 14), (5, 5), pads=0), 1, ("patches", "patches", "choice")),
         (64, 64, window((4096,), (9,), pads=4), 1, (None, "patches", None)),
     ],
 )

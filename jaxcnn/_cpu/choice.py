@@ -175,7 +175,7 @@ def _kernel_grad(problem: Problem) -> Sum | None:
         return evaluate and (lambda x, dy: turned(evaluate(dy, x), groups))
     if channels == features == groups > 1:
         return partial(depthwise.kernel_grad, window=window)
-    if _suits_winograd(problem):
+    if _suits_winograd(problem, rows=1 / 8):
         return partial(winograd.kernel_grad, window=window)
     if cut := _cut_for_winograd(problem):
         inner = partial(winograd.kernel_grad, window=cut.window)
@@ -234,7 +234,7 @@ def _is_matmul(problem: Problem) -> bool:
     return alone and set(window.pads) <= {(0, 0)} and problem.groups == 1
 
 
-def _suits_winograd(problem: Problem, more: float = 1) -> bool:
+def _suits_winograd(problem: Problem, more: float = 1, rows: float = 1 / 2) -> bool:
     images, channels, features, window, groups, exact = problem
     return (
         not exact
@@ -245,7 +245,7 @@ def _suits_winograd(problem: Problem, more: float = 1) -> bool:
         and min(channels, features) >= 12
         and max(channels, features) >= FEW
         and winograd.saving(window) >= 1.5 * more
-        and winograd.rows(images, window) >= min(channels, features) / 2  # else U is the most work
+        and winograd.rows(images, window) >= min(channels, features) * rows  # else U is most work
     )
 
 

@@ -156,6 +156,8 @@ def _forward(problem: Problem) -> Sum | None:
         return partial(depthwise.forward, window=window)
     if _suits_winograd(problem):
         return partial(winograd.forward, window=window)
+    if _suits_winograd(problem, rows=1 / 8):
+        return partial(winograd.forward_by_features, window=window)
     if cut := _cut_for_winograd(problem):
         inner = partial(winograd.forward, window=cut.window)
         return lambda x, kernel: cut.joined_output(inner(cut.image(x), cut.kernel(kernel)))

@@ -42,6 +42,7 @@ SIX = len(POINTS) + 1
 ROWS = 256  # tiles in a part: for fewer, reading U takes longer than multiplying by it
 # Entries of V in a part, for each point: XLA:CPU multiplies smaller matrices on one core alone.
 FORWARD, KERNEL = 2**17, 2**16
+BLOCK = 2**21  # entries of U, where that is not for all features at once: 8 MiB in float32
 
 
 def _evaluation(coefficients: int) -> np.ndarray:
@@ -90,6 +91,21 @@ def forward(x: Array, kernel: Array, window: Window) -> Array:
         return y[:, : window.outputs[0], : window.outputs[1]]
 
     return map_parts(part, _images(x, kernel.shape[-1], FORWARD, window), x)
+
+
+def forward_by_features(x: Array, kernel: Array, window: Window) -> Array:
+    """The same, of a few features after another: where U would be much larger than x and y."""
+    *taps, channels, features = kernel.shape
+    blocks = -(-features * channels * SIX**2 // BLOCK)
+    blocks = next(n for n in range(blocks, features + 1) if features % n == 0)
+    split = kernel.reshape(*taps, channels, blocks, -1)
+
+    def part(number: Array) -> Array:
+        few = lax.dynamic_index_in_dim(split, number, -2, keepdims=False)
+        return forward(x, few, window)
+
+    y = lax.map(part, jnp.arange(blocks))
+    return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], features)
 
 
 def kernel_grad(x: Array, dy: Array, window: Window) -> Array:

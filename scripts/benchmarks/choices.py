@@ -15,6 +15,8 @@ import numpy as np
 from jax import Array
 
 import jaxcnn
+from benchmarks import contenders
+from benchmarks.contenders import Contender
 from benchmarks.layers import LAYERS, Layer, Shape, conv
 from jaxcnn._cpu import choice, cuts, patches, winograd
 from jaxcnn._cpu.choice import Problem, Sum
@@ -73,6 +75,38 @@ MORE = [
     conv("5x5, 4 groups 64>64", (16, 28, 28, 64), (5, 5), 64, groups=4),
     conv("1x1, 2 groups 128>128", (16, 28, 28, 128), (1, 1), 128, groups=2),
     conv("3-D 3x3x3 32>32", (4, 8, 16, 16, 32), (3, 3, 3), 32),
+]
+
+
+def pooled(name: str, x: Shape, taps: Shape, features: int) -> Layer:
+    """A convolution, relu and a pool of 2x2."""
+    arrays = {"x": x, "kernel": (*taps, x[-1], features), "bias": (features,)}
+
+    def in_torch(functional: Any, x: Any, kernel: Any, bias: Any) -> Any:
+        z = functional.conv2d(x, kernel, bias, padding=taps[0] // 2)
+        return functional.max_pool2d(functional.relu(z), 2)
+
+    def in_jax(ops: Any, *args: Any) -> Any:
+        return ops.conv_relu_max_pool(*args, pool_shape=2)
+
+    return Layer(f"pooled {name}", arrays, in_jax, in_torch)
+
+
+# By few channels, and by how many more multiplications there are.
+POOLED = [
+    pooled("5x5 1>6", (128, 28, 28, 1), (5, 5), 6),
+    pooled("5x5 6>16", (128, 14, 14, 6), (5, 5), 16),
+    pooled("5x5 1>6, 512 images", (512, 28, 28, 1), (5, 5), 6),
+    pooled("5x5 1>6, 16 images", (16, 28, 28, 1), (5, 5), 6),
+    pooled("5x5 16>16", (128, 16, 16, 16), (5, 5), 16),
+    pooled("5x5 1>32", (128, 28, 28, 1), (5, 5), 32),
+    pooled("5x5 32>64", (128, 14, 14, 32), (5, 5), 64),
+    pooled("3x3 4>8", (128, 28, 28, 4), (3, 3), 8),
+    pooled("3x3 8>8", (128, 28, 28, 8), (3, 3), 8),
+    pooled("3x3 1>16", (128, 28, 28, 1), (3, 3), 16),
+    pooled("3x3 3>16", (128, 32, 32, 3), (3, 3), 16),
+    pooled("3x3 8>16", (128, 16, 16, 8), (3, 3), 16),
+    pooled("3x3 3>64", (128, 32, 32, 3), (3, 3), 64),
 ]
 CASES = [layer for layer in LAYERS if "kernel" in layer.arrays] + MORE
 
@@ -163,6 +197,26 @@ def _call(function: Sum, a: Array, b: Array) -> Callable[[], object]:
     return lambda: jax.block_until_ready(function(a, b))
 
 
+def pooled_and_in_turn(layer: Layer) -> tuple[dict[str, Contender], str]:
+    """Both evaluations of `conv_relu_max_pool`, and the name of the one that is chosen."""
+    seen = []
+
+    def choose(*args: Any) -> bool:
+        seen.append(_is_pooled(*args))
+        return name == "pooled"
+
+    found = {}
+    for name in ("pooled", "in turn"):
+        jax.clear_caches()  # or else what was traced before would be taken
+        with mock.patch.object(choice, "_pooled", choose):
+            found[name] = contenders.in_jax(layer, jaxcnn)
+            found[name].forward()  # compiles it
+    return found, "pooled" if seen[0] else "in turn"
+
+
+_is_pooled = choice._pooled
+
+
 # The table ---------------------------------------------------------------------------------------
 
 
@@ -196,6 +250,8 @@ def table(records: list[dict[str, Any]]) -> list[str]:
     """
     rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for record in records:
+        if "in turn" in record["speedup"]:  # of POOLED: each is a line of its own
+            continue
         rows.setdefault((record["evaluation"], record["where"]), []).append(record)
     lines = [_line("evaluation", "where", KINDS)]
     for chosen, where in sorted(rows, key=lambda row: (ORDER.index(row[0]), row[1])):

@@ -27,6 +27,9 @@ def run(what: str, only: str, rounds: int, torch: list[str]) -> Iterator[Record]
         for layer in choices.CASES:
             if only in layer.name:
                 yield from race_choices(layer, rounds)
+        for layer in choices.POOLED:
+            if only in layer.name:
+                yield from race_pooled(layer, rounds)
         return
     cases, rivals = (LAYERS, torch) if what == "layers" else (scaling(), [])
     for layer in cases:
@@ -84,6 +87,24 @@ def race_choices(layer: Layer, rounds: int) -> Iterator[Record]:
             "error": max(relative(results["manual"], other) for other in results.values()),
             "evaluation": chosen,
             "where": choices.where(chosen, sums.problem),
+        }
+
+
+def race_pooled(layer: Layer, rounds: int) -> Iterator[Record]:
+    """`conv_relu_max_pool` as one evaluation, against the three in turn, whichever is chosen."""
+    found, chosen = choices.pooled_and_in_turn(layer)
+    pairs = zip(found["pooled"].results, found["in turn"].results, strict=True)
+    error = max(relative(a, b) for a, b in pairs)
+    for kind in ("forward", "backward"):
+        calls = {
+            "manual": getattr(found["pooled"], kind),
+            "in turn": getattr(found["in turn"], kind),
+            "control": getattr(found["pooled"], kind),
+        }
+        yield record(layer.name, kind, race(calls, rounds)) | {
+            "error": error,
+            "evaluation": chosen,
+            "where": layer.name,
         }
 
 

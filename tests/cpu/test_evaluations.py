@@ -91,6 +91,10 @@ def test_winograd(taps, pads, rows, monkeypatch):
     x, kernel, dy = numbers(at, 3, 2, 3)
     y, _, dkernel = by_loop(x, kernel, dy, at)
     assert_close(jax.jit(partial(winograd.forward, window=at))(x, kernel), y)
+    monkeypatch.setattr(winograd, "BLOCK", 72 * 2)  # entries of U for two of six features
+    wide = jnp.concatenate([kernel, -kernel], -1)
+    found = jax.jit(partial(winograd.forward_by_features, window=at))(x, wide)
+    assert_close(found, np.concatenate([y, -y], -1))
     assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
 
 
@@ -171,6 +175,8 @@ def evaluation(problem, choose):
         (1, 6, window((28, 28), (5, 5), pads=2), 1, ("patches", "patches", "choice")),
         (6, 16, window((14, 14), (5, 5), pads=0), 1, ("patches", "patches", "choice")),
         (64, 64, window((4096,), (9,), pads=4), 1, (None, "patches", None)),
+        (512, 512, window((4, 4), (3, 3)), 1, ("winograd", "winograd", "choice")),
+        (1024, 1024, window((4, 4), (3, 3)), 1, (None, "patches", None)),
     ],
 )
 def test_what_is_chosen(channels, features, at, groups, expected):

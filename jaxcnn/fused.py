@@ -122,7 +122,7 @@ def conv_relu_max_pool(
         pool_padding: as `padding` in `max_pool`.
 
     Returns:
-        `(N, *windows, O)`, of the same dtype.
+        `(N, *windows, O)`, of the same dtype. On a CPU Inf and NaN may reach further, as in `conv`.
 
     Raises:
         TypeError, ValueError: as `conv` and `max_pool`; and where a pool's window has nothing but

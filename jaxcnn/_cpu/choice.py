@@ -18,13 +18,18 @@ on two cores with AVX2, in float32, as the time of `otherwise` over that of the 
     to few        to 8 channels, from twice as       1.6 to 16
                   many at least
 
-A convolution of few channels with relu and a pool behind it is one evaluation: on two cores with
-AVX-512, against the three in turn and whatever they get above, forward, and forward and backward:
+Since then, on two cores with AVX-512: kernels from 1 to 12 channels to 16 by patches, forward, 1.0
+to 4.9, and from 3 to 24 and 32, 1.7 to 6.8, where 4 and more to as many are 0.4 to 0.9; a kernel's
+gradient by Winograd's way of an eighth as many rows as channels, 1.0 to 3.0, of a sixteenth 0.5 to
+1.8.
 
-    pooled        5x5, 1 to 6 and 6 to 16 channels   1.2 to 5.8, 1.3 to 3.6
-                  3x3, to 8 channels                 1.1 to 2.6, 1.2 to 1.7
-                  3x3, to 16 channels: not taken     0.8 to 3.8, 0.7 to 1.9
-                  to 32 and more: not taken          0.5 to 7.1, 0.5 to 3.0
+A convolution of few channels with relu and a pool behind it is one evaluation (`benchmark.py
+choices --only pooled`). Against the three in turn, by what is above, there:
+
+    evaluation    where                              forward      backward
+    pooled        5x5, to 16 channels                0.9 to 4.9   1.4 to 3.7
+                  3x3, to 8                          0.9 to 1.1   1.0 to 1.3
+    in turn       3x3, to 16; all from and to more   0.4 to 2.1   1.0 to 2.7
 """
 
 import math

@@ -17,10 +17,10 @@ The Jacobian diag(y) - y y^T is never formed. Residual: y; autodiff keeps the sa
 Log-softmax:
 
     y_j = z_j - log sum_k exp(z_k)                                                             (3)
-    y'_j = z'_j - sum_k p_k z'_k,  p = exp(y)
+    y'_j = z'_j - sum_k p_k z'_k,  p = softmax(z)
     dz_k = dy_k - p_k sum_j dy_j                                                               (4)
 
-Residual: y, of which exp is p. Log-sum-exp, with factors b (1 where none are given):
+Residual: p, which is exp(y); to keep y for both would cost as many exponentials again. Log-sum-exp, with factors b (1 where none are given):
 
     y = log |u|,  u = sum_k b_k exp(z_k)                                                       (5)
     y' = sum_k (b_k exp(z_k) z'_k + exp(z_k) b'_k) / u
@@ -92,8 +92,8 @@ def log_softmax(x: ArrayLike, axis: Axis = -1, where: Array | None = None) -> Ar
     Raises:
         TypeError: `x` is no array or number, or `where` not boolean.
 
-    Gradient (`log_softmax_bwd`): `dx_k = dy_k - exp(y_k) sum_j dy_j`; derived at the top of this
-    module.
+    Gradient (`log_softmax_bwd`): `dx_k = dy_k - softmax(x)_k sum_j dy_j`; derived at the top of
+    this module.
 
     >>> log_softmax(jnp.array([0.0, 1e4]))
     Array([-10000.,      0.], dtype=float32)
@@ -181,20 +181,21 @@ def _log_softmax(x: Array, where: Array | None, axis: Axis) -> Array:
 def log_softmax_fwd(
     x: Array, where: Array | None, axis: Axis
 ) -> tuple[Array, tuple[Array, Array | None]]:
-    """`y` by (3), and the residuals `(y, where)`."""
+    """`y` by (3), and the residuals `(p, where)`."""
     shifted = _shifted(x, where, axis)
-    y = shifted - jnp.log(jnp.exp(shifted).sum(axis, keepdims=True, where=where))
-    y = masked(y, where, -jnp.inf)
-    return y, (y, where)
+    exp = jnp.exp(shifted)
+    total = exp.sum(axis, keepdims=True, where=where)
+    y = masked(shifted - jnp.log(total), where, -jnp.inf)
+    return y, (masked(exp / total, where, 0), where)
 
 
 def log_softmax_bwd(
     axis: Axis, residuals: tuple[Array, Array | None], dy: Array
 ) -> tuple[Array, None]:
     """`(dx, None)` by (4), from the residuals of `log_softmax_fwd` and the output's cotangent."""
-    y, where = residuals
+    p, where = residuals
     dy = masked(dy, where, 0)
-    return dy - jnp.exp(y) * dy.sum(axis, keepdims=True), None
+    return dy - p * dy.sum(axis, keepdims=True), None
 
 
 _log_softmax.defvjp(log_softmax_fwd, log_softmax_bwd)

@@ -40,8 +40,9 @@ from jaxcnn._window import Sizes, Window
 POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity
 SIX = len(POINTS) + 1
 ROWS = 256  # tiles in a part: for fewer, reading U takes longer than multiplying by it
-# Entries of V in a part, for each point: XLA:CPU multiplies smaller matrices on one core alone.
-FORWARD, KERNEL = 2**17, 2**16
+# Entries of V in a part, for each point: 4.5 MiB in float32 for all, and as much again of products.
+# Four times as much takes up to four times as long: the system hands out such memory anew each time.
+PART = 2**15
 BLOCK = 2**21  # entries of U, where that is not for all features at once: 8 MiB in float32
 
 
@@ -74,12 +75,15 @@ def G(taps: int) -> np.ndarray:  # noqa: N802
 
 def forward(x: Array, kernel: Array, window: Window) -> Array:
     """`y = A^T [ V · U ] A`."""
+    outputs = window.outputs
+    pieces, window = _bands(x, kernel.shape[-1], window)
     tile, tiles = _tile(window), _tiles(window)
     by_tap = after(kernel, x).reshape(-1, math.prod(kernel.shape[-2:]))
     transformed = jnp.dot(_both(window, x.dtype), by_tap, precision="highest")  # U
     transformed = transformed.reshape(SIX**2, *kernel.shape[-2:])
 
-    def part(x: Array) -> Array:
+    def part(*pieces: Array) -> Array:
+        x = _joined(pieces)
         products = lax.dot_general(  # V · U, point by point
             _image_transform(x, window), transformed, (((2,), (1,)), ((0,), (0,)))
         )
@@ -90,7 +94,8 @@ def forward(x: Array, kernel: Array, window: Window) -> Array:
         y = y.reshape(len(x), tile[0] * tiles[0], tile[1] * tiles[1], kernel.shape[-1])
         return y[:, : window.outputs[0], : window.outputs[1]]
 
-    return map_parts(part, _images(x, kernel.shape[-1], FORWARD, window), x)
+    y = map_parts(part, _images(pieces[0], kernel.shape[-1], window), *pieces)
+    return y.reshape(len(x), *outputs, -1)
 
 
 def forward_by_features(x: Array, kernel: Array, window: Window) -> Array:
@@ -110,8 +115,11 @@ def forward_by_features(x: Array, kernel: Array, window: Window) -> Array:
 
 def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     """`dg = G^T [ V^T · W ] G`."""
+    pieces, window = _bands(x, dy.shape[-1], window)
+    dy = dy.reshape(-1, *window.outputs, dy.shape[-1])
 
-    def part(x: Array, dy: Array) -> Array:
+    def part(dy: Array, *pieces: Array) -> Array:
+        x = _joined(pieces)
         x = after(x, dy)  # or else V would be kept since the forward pass, which makes the same
         return lax.dot_general(  # V^T · W, point by point
             _image_transform(x, window),
@@ -119,9 +127,50 @@ def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
             (((1,), (1,)), ((0,), (0,))),
         )
 
-    products = sum_parts(part, _images(x, dy.shape[-1], KERNEL, window), x, dy)
+    products = sum_parts(part, _images(pieces[0], dy.shape[-1], window), dy, *pieces)
     by_tap = jnp.dot(_both(window, x.dtype).T, products.reshape(SIX**2, -1), precision="highest")
     return by_tap.reshape(*window.taps, *products.shape[1:])
+
+
+def _bands(x: Array, features: int, window: Window) -> tuple[tuple[Array, ...], Window]:
+    """Images too large for a part as bands of rows: the rows before each, those of it, and behind.
+
+    The bands are no copy, as one with the rows that two of them meet would be.
+    """
+    (before, behind), height = window.pads[0], window.size[0]
+    bands = _number_of_bands(window, _tiles_of_part(x, features))
+    if bands == 1:
+        return (x,), window
+    rows = height // bands
+    split = x.reshape(len(x), bands, rows, *x.shape[2:])
+    none, zero = (0, 0, 0), jnp.zeros((), x.dtype)
+
+    def moved(rows: Array, by: int) -> Array:
+        """To the next band, or to that before; zeros at the image's edge."""
+        return lax.pad(rows, zero, [none, (by, -by, 0), none, none, none])
+
+    pieces = moved(split[:, :, rows - before :], 1), split, moved(split[:, :, :behind], -1)
+    size, pads = (before + rows + behind, window.size[1]), ((0, 0), window.pads[1])
+    return (
+        tuple(piece.reshape(-1, *piece.shape[2:]) for piece in pieces if piece.size),
+        window._replace(size=size, pads=pads),
+    )
+
+
+def _number_of_bands(window: Window, tiles_of_part: int) -> int:
+    """1, or some of whole tiles, in an image with as many rows of outputs."""
+    height, tile = window.size[0], _tile(window)[0]
+    if height != window.outputs[0] or min(window.pads[0]) < 0:
+        return 1
+    wanted = -(-math.prod(_tiles(window)) // tiles_of_part)
+    most = min(4 * wanted, height // max(window.pads[0]))  # for the next band has the rows behind
+    suited = [n for n in range(1, most + 1) if height % (n * tile) == 0]
+    return next((n for n in suited if n >= wanted), suited[-1] if suited else 1)
+
+
+def _joined(pieces: tuple[Array, ...]) -> Array:
+    """A band, or a whole image."""
+    return pieces[0] if len(pieces) == 1 else jnp.concatenate(pieces, 1)
 
 
 def _both(window: Window, dtype: DTypeLike) -> Array:
@@ -188,9 +237,12 @@ def _tiles(window: Window) -> Sizes:
     return tuple(-(-n // m) for n, m in zip(window.outputs, _tile(window), strict=True))
 
 
-def _images(x: Array, features: int, entries: int, window: Window) -> int:
-    rows = max(ROWS, entries // max(x.shape[-1], features))
-    return images_per_part(len(x), -(-rows // math.prod(_tiles(window))))
+def _images(x: Array, features: int, window: Window) -> int:
+    return images_per_part(len(x), -(-_tiles_of_part(x, features) // math.prod(_tiles(window))))
+
+
+def _tiles_of_part(x: Array, features: int) -> int:
+    return max(ROWS, PART // max(x.shape[-1], features))
 
 
 def saving(window: Window) -> float:

@@ -98,6 +98,32 @@ def test_winograd(taps, pads, rows, monkeypatch):
     assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
 
 
+@pytest.mark.parametrize(
+    ("taps", "pads", "height", "bands"),
+    [
+        ((3, 3), ((1, 1), (1, 1)), 24, 6),
+        ((5, 3), ((2, 2), (0, 0)), 12, 6),
+        ((5, 3), ((0, 4), (0, 0)), 12, 3),  # not 6, of which two would be behind a band
+        ((2, 2), ((0, 1), (0, 1)), 10, 2),
+        ((4, 4), ((3, 0), (1, 2)), 9, 3),
+        ((3, 3), ((0, 0), (1, 1)), 24, 1),  # fewer outputs: as one
+        ((3, 3), ((3, -1), (1, 1)), 24, 1),
+        ((3, 3), ((1, 1), (1, 1)), 23, 1),  # no whole tiles
+    ],
+)
+def test_winograd_by_bands(taps, pads, height, bands, monkeypatch):
+    monkeypatch.setattr(winograd, "PART", 1)
+    monkeypatch.setattr(winograd, "ROWS", 1)
+    at = window((height, 6), taps, pads=pads)
+    x, kernel, dy = numbers(at, 3, 2, 3)
+    pieces, band = winograd._bands(jnp.asarray(x), 3, at)
+    assert {len(piece) for piece in pieces} == {3 * bands}
+    assert bands * band.outputs[0] == at.outputs[0]
+    y, _, dkernel = by_loop(x, kernel, dy, at)
+    assert_close(jax.jit(partial(winograd.forward, window=at))(x, kernel), y)
+    assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
+
+
 @pytest.mark.parametrize("at", [g for g in GEOMETRIES if min(g.values[0].outputs) > 1])
 @pytest.mark.parametrize("beside", [1, 2, 3])
 @pytest.mark.parametrize("least", [1, pooled_convolution.IMAGES])

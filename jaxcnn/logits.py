@@ -20,7 +20,9 @@ Log-softmax:
     y'_j = z'_j - sum_k p_k z'_k,  p = softmax(z)
     dz_k = dy_k - p_k sum_j dy_j                                                               (4)
 
-Residual: p, which is exp(y); to keep y for both would cost as many exponentials again. Log-sum-exp, with factors b (1 where none are given):
+Residual: p. It is exp(y), but to keep y would cost as many exponentials again.
+
+Log-sum-exp, with factors b (1 where none are given):
 
     y = log |u|,  u = sum_k b_k exp(z_k)                                                       (5)
     y' = sum_k (b_k exp(z_k) z'_k + exp(z_k) b'_k) / u

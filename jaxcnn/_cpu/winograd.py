@@ -40,8 +40,8 @@ from jaxcnn._window import Sizes, Window
 POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity
 SIX = len(POINTS) + 1
 ROWS = 256  # tiles in a part: for fewer, reading U takes longer than multiplying by it
-# Entries of V in a part, for each point: 4.5 MiB in float32 for all, and as much again of products.
-# Four times as much takes up to four times as long: the system hands out such memory anew each time.
+# Entries of V in a part, for each point: 4.5 MiB in float32 for all, and as much of products. Four
+# times as much takes up to four times as long: the system hands out such memory anew each time.
 PART = 2**15
 BLOCK = 2**21  # entries of U, where that is not for all features at once: 8 MiB in float32
 

@@ -110,7 +110,7 @@ if __name__ == "__main__":
     check_sharded_batch(8, AxisType.Explicit)
 
     # Loops, even of so little.
-    parts.CACHE = patches.PART = patches.LEAST = winograd.ROWS = 1
+    parts.CACHE = patches.PART = patches.LEAST = winograd.ROWS = winograd.PART = 1
     pooled_convolution.COLUMNS = pooled_convolution.IMAGES = 1
     every = {"loss": loss_of_every_evaluation, "problem": problem_of_every_evaluation}
     for check_vma in (True, False):

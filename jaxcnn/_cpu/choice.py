@@ -160,7 +160,7 @@ def _forward(problem: Problem) -> Sum | None:
         return evaluate and (lambda x, kernel: evaluate(x, turned(kernel, groups)))
     if channels == features == groups > 1:
         return partial(depthwise.forward, window=window)
-    if min(channels, features) >= 24:
+    if min(channels, features) >= 24:  # of fewer, the transforms take longer than is saved
         if _suits_winograd(problem):
             return partial(winograd.forward, window=window)
         if _suits_winograd(problem, rows=1 / 8):

@@ -21,8 +21,8 @@ on two cores with AVX2, in float32, as the time of `otherwise` over that of the 
 Since then, on two cores with AVX-512: kernels from 1 to 12 channels to 16 by patches, forward, 1.0
 to 4.9, and from 3 to 24 and 32, 1.7 to 6.8, where 4 and more to as many are 0.4 to 0.9; a kernel's
 gradient by Winograd's way of an eighth as many rows as channels, 1.0 to 3.0, of a sixteenth 0.5 to
-1.8. Forward, that way is 0.5 from 16 channels to 16, 1.0 from 24 to 24 and 1.4 from 32 to 32, and
-of images in bands of rows 1.1 to 1.8, where as one they were 0.5 (224x224x64).
+1.8. Forward, that way is 0.5 from 16 channels to 16 there, 1.0 from 24 to 24, and 1.4 from 32 to
+32; of images in bands of rows 1.1 to 1.8, where as one they were 0.5 (224x224x64).
 
 A convolution of few channels with relu and a pool behind it is one evaluation (`benchmark.py
 choices --only pooled`). Against the three in turn, by what is above, there:
@@ -160,11 +160,10 @@ def _forward(problem: Problem) -> Sum | None:
         return evaluate and (lambda x, kernel: evaluate(x, turned(kernel, groups)))
     if channels == features == groups > 1:
         return partial(depthwise.forward, window=window)
-    if min(channels, features) >= 24:  # of fewer, the transforms take longer than is saved
-        if _suits_winograd(problem):
-            return partial(winograd.forward, window=window)
-        if _suits_winograd(problem, rows=1 / 8):
-            return partial(winograd.forward_by_features, window=window)
+    if _suits_winograd(problem):
+        return partial(winograd.forward, window=window)
+    if _suits_winograd(problem, rows=1 / 8):
+        return partial(winograd.forward_by_features, window=window)
     if cut := _cut_for_winograd(problem):
         inner = partial(winograd.forward, window=cut.window)
         return lambda x, kernel: cut.joined_output(inner(cut.image(x), cut.kernel(kernel)))

@@ -60,6 +60,7 @@ from jax.typing import DTypeLike
 
 from jaxcnn import _check, _cotangent
 from jaxcnn._cpu import choice
+from jaxcnn._cpu.parts import Finish, as_it_is
 from jaxcnn._taps import turned
 from jaxcnn._window import Pads, Sizes, Window
 
@@ -165,9 +166,7 @@ def conv_fwd(
     dtype: DTypeLike | None = None,
 ) -> tuple[Array, Residuals]:
     """`y` by (1), and the residuals `(x, kernel, bias)`."""
-    y = _forward(x, kernel, window, groups, precision, dtype)
-    if bias is not None:
-        y = y + jnp.expand_dims(bias.astype(y.dtype), range(y.ndim - 1))
+    y = forward(x, kernel, bias, window, groups, precision, dtype)
     return y, (x, kernel, bias)
 
 
@@ -200,15 +199,17 @@ jitted_conv = jax.jit(_conv, static_argnums=(3, 4, 5, 6))
 # The three sums: each one a convolution ----------------------------------------------------------
 
 
-def _forward(
+def forward(
     x: Array,
     kernel: Array,
+    bias: Array | None,
     window: Window,
     groups: int,
     precision: Precision,
-    dtype: DTypeLike | None,
+    dtype: DTypeLike | None = None,
+    finish: Finish = as_it_is,
 ) -> Array:
-    """(1), without the bias."""
+    """`finish(y)`, of (1) and a function of each element: worked out together, where that pays."""
     _, _, strides, pads, dilation, input_dilation = window
 
     def as_convolution(x: Array, kernel: Array) -> Array:
@@ -224,9 +225,14 @@ def _forward(
             preferred_element_type=dtype,
         )
 
+    def finished(y: Array) -> Array:
+        if bias is not None:
+            y = y + jnp.expand_dims(bias.astype(y.dtype), range(y.ndim - 1))
+        return finish(y)
+
     if dtype is not None and dtype != x.dtype:
-        return as_convolution(x, kernel)
-    return choice.forward(x, kernel, window, groups, precision, as_convolution)
+        return finished(as_convolution(x, kernel))
+    return choice.forward(x, kernel, window, groups, precision, as_convolution, finished)
 
 
 def kernel_grad(

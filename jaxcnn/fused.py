@@ -40,7 +40,15 @@ from jaxcnn import _check, _cotangent
 from jaxcnn._cpu import choice
 from jaxcnn._window import Window
 from jaxcnn.activations import relu_bwd, relu_fwd
-from jaxcnn.convolution import Precision, check_conv, conv_bwd, conv_fwd, input_grad, kernel_grad
+from jaxcnn.convolution import (
+    Precision,
+    check_conv,
+    conv_bwd,
+    conv_fwd,
+    forward,
+    input_grad,
+    kernel_grad,
+)
 from jaxcnn.convolution import Residuals as ConvResiduals
 from jaxcnn.pooling import NO_WINNER, max_pool_bwd, max_pool_fwd
 
@@ -187,9 +195,12 @@ def conv_relu_fwd(
     precision: Precision = None,
 ) -> tuple[Array, tuple[ConvResiduals, Array]]:
     """`y` by (1), and the residuals: those of `conv_fwd`, and `y`."""
-    z, residuals = conv_fwd(x, kernel, bias, window, groups, precision)
-    y, _ = relu_fwd(z)
-    return y, (residuals, y)
+
+    def relu(z: Array) -> Array:
+        return relu_fwd(z)[0]
+
+    y = forward(x, kernel, bias, window, groups, precision, finish=relu)
+    return y, ((x, kernel, bias), y)
 
 
 def conv_relu_bwd(

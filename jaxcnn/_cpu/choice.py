@@ -44,7 +44,7 @@ from jax import Array, lax
 from jax.sharding import AxisType
 
 from jaxcnn._cpu import cuts, depthwise, patches, pooled_convolution, winograd
-from jaxcnn._cpu.parts import CACHE, images_in_cache, map_parts, once
+from jaxcnn._cpu.parts import CACHE, Finish, as_it_is, images_in_cache, map_parts, once
 from jaxcnn._order import after
 from jaxcnn._taps import FEW, turned
 from jaxcnn._window import Window
@@ -78,13 +78,20 @@ class Problem(NamedTuple):
 
 
 def forward(
-    x: Array, kernel: Array, window: Window, groups: int, precision: Any, otherwise: Sum
+    x: Array,
+    kernel: Array,
+    window: Window,
+    groups: int,
+    precision: Any,
+    otherwise: Sum,
+    finish: Finish = as_it_is,
 ) -> Array:
-    """`y` of `x` and the kernel."""
+    """`finish(y)` of `x` and the kernel."""
     problem = Problem(
         x.shape[0], x.shape[-1], kernel.shape[-1], window, groups, _exact(x, precision)
     )
-    return _evaluated(_forward, problem, x, kernel, otherwise)
+    choose = partial(_forward, finish=finish)
+    return _evaluated(choose, problem, x, kernel, _finished(otherwise, finish))
 
 
 def kernel_grad(
@@ -101,7 +108,7 @@ def input_grad(
     """`dx` of `dy` and the kernel."""
     channels = kernel.shape[-2] * groups
     problem = Problem(dy.shape[0], channels, dy.shape[-1], window, groups, _exact(dy, precision))
-    order = _as_it_is if _is_matmul(problem) else _late
+    order = as_it_is if _is_matmul(problem) else _late
     return _evaluated(_input_grad, problem, dy, kernel, otherwise, order)
 
 
@@ -153,26 +160,34 @@ def conv_pool_grads(
 # The choice --------------------------------------------------------------------------------------
 
 
-def _forward(problem: Problem) -> Sum | None:
+def _finished(evaluate: Sum, finish: Finish) -> Sum:
+    """Where a part of the sum is not finished before all of it is there."""
+    return lambda x, kernel: finish(evaluate(x, kernel))
+
+
+def _forward(problem: Problem, finish: Finish = as_it_is) -> Sum | None:
     _, channels, features, window, groups, exact = problem
     if max(window.input_dilation) > 1:
         evaluate = _input_grad(problem.adjoint)
-        return evaluate and (lambda x, kernel: evaluate(x, turned(kernel, groups)))
+        of_turned = evaluate and (lambda x, kernel: evaluate(x, turned(kernel, groups)))
+        return of_turned and _finished(of_turned, finish)
     if channels == features == groups > 1:
-        return partial(depthwise.forward, window=window)
+        return partial(depthwise.forward, window=window, finish=finish)
     if _suits_winograd(problem):
-        return partial(winograd.forward, window=window)
+        return partial(winograd.forward, window=window, finish=finish)
     if _suits_winograd(problem, rows=1 / 8):
-        return partial(winograd.forward_by_features, window=window)
+        return partial(winograd.forward_by_features, window=window, finish=finish)
     if cut := _cut_for_winograd(problem):
-        inner = partial(winograd.forward, window=cut.window)
+        inner = partial(winograd.forward, window=cut.window, finish=finish)
         return lambda x, kernel: cut.joined_output(inner(cut.image(x), cut.kernel(kernel)))
     if _suits_few(problem):
-        return partial(patches.forward_to_few, window=window)
+        return partial(patches.forward_to_few, window=window, finish=finish)
     strided = max(window.strides) > 1 and channels >= FEW
     few = channels < FEW and features <= (2 * FEW if channels == 3 else FEW)
     if groups > 1 or max(window.taps) == 1 or strided or few:
-        return partial(patches.forward, window=window, groups=groups, blocks=not exact)
+        return partial(
+            patches.forward, window=window, finish=finish, groups=groups, blocks=not exact
+        )
     return None
 
 
@@ -287,17 +302,13 @@ def _pooled(
 # Where there is one ------------------------------------------------------------------------------
 
 
-def _as_it_is(evaluate: Sum) -> Sum:
-    return evaluate
-
-
 def _evaluated(
     choose: Callable[[Problem], Sum | None],
     problem: Problem,
     a: Array,
     b: Array,
     otherwise: Sum,
-    order: Callable[[Sum], Sum] = _as_it_is,
+    order: Callable[[Sum], Sum] = as_it_is,
 ) -> Array:
     window = problem.window
     wide = a.dtype in (jnp.float32, jnp.float64)

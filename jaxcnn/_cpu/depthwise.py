@@ -12,13 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxcnn._cpu.parts import images_in_cache, images_per_part, map_parts, sum_parts
+from jaxcnn._cpu.parts import (
+    Finish,
+    as_it_is,
+    images_in_cache,
+    images_per_part,
+    map_parts,
+    sum_parts,
+)
 from jaxcnn._taps import gather, pad, read
 from jaxcnn._window import Window
 
 
-def forward(x: Array, kernel: Array, window: Window) -> Array:
-    """`y[o] = sum_t x_t[o] kernel[t]`."""
+def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Array:
+    """`finish(y)` with `y[o] = sum_t x_t[o] kernel[t]`."""
     by_tap = kernel.reshape(-1, kernel.shape[-1])
 
     def part(x: Array) -> Array:
@@ -28,7 +35,7 @@ def forward(x: Array, kernel: Array, window: Window) -> Array:
             read(padded, offset, window) * taps
             for offset, taps in zip(window.offsets(), by_tap, strict=True)
         )
-        return functools.reduce(operator.add, terms)
+        return finish(functools.reduce(operator.add, terms))
 
     return map_parts(part, images_in_cache(x), x)
 

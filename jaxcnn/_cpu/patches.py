@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxcnn._cpu.parts import images_per_part, map_parts, once, sum_parts
+from jaxcnn._cpu.parts import Finish, as_it_is, images_per_part, map_parts, once, sum_parts
 from jaxcnn._taps import merge, pad, read, take, writers
 from jaxcnn._window import Window, span
 
@@ -47,10 +47,17 @@ COLUMNS = 32  # that fill the registers
 BLOCK = 4  # windows at most
 
 
-def forward(x: Array, kernel: Array, window: Window, groups: int = 1, blocks: bool = True) -> Array:
-    """`y = rows · matrix`, in blocks of windows where there are few channels out."""
+def forward(
+    x: Array,
+    kernel: Array,
+    window: Window,
+    groups: int = 1,
+    blocks: bool = True,
+    finish: Finish = as_it_is,
+) -> Array:
+    """`finish(y)` with `y = rows · matrix`, by blocks of windows where there are few channels."""
     if groups > 1:
-        return _forward_by_group(x, kernel, window, groups)
+        return _forward_by_group(x, kernel, window, groups, finish)
     features = kernel.shape[-1]
     block = _block(window, features) if blocks else 1
     matrix = _matrix(kernel, window, block)
@@ -58,13 +65,13 @@ def forward(x: Array, kernel: Array, window: Window, groups: int = 1, blocks: bo
     def part(x: Array) -> Array:
         y = _rows(x, window, block) @ matrix  # (N, *windows, blocks, block · O)
         y = y.reshape(*y.shape[:-2], -1, features)
-        return y[..., : window.outputs[-1], :]
+        return finish(y[..., : window.outputs[-1], :])
 
     return map_parts(part, _images(x, window), x)
 
 
-def forward_to_few(x: Array, kernel: Array, window: Window) -> Array:
-    """`y[o] = sum_t z_t[o + d·t - p]` with `z = x · kernel`. The strides are 1."""
+def forward_to_few(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Array:
+    """`finish(y)`, `y[o] = sum_t z_t[o + d·t - p]` with `z = x · kernel`. The strides are 1."""
     channels, features = kernel.shape[-2:]
     matrix = kernel.reshape(-1, channels, features).swapaxes(0, 1).reshape(channels, -1)
 
@@ -74,7 +81,7 @@ def forward_to_few(x: Array, kernel: Array, window: Window) -> Array:
             read(pad(z_t, window.pads, 0), offset, window)
             for z_t, offset in zip(by_tap, window.offsets(), strict=True)
         )
-        return functools.reduce(operator.add, terms)
+        return finish(functools.reduce(operator.add, terms))
 
     products = math.prod(x.shape[1:-1]) * matrix.shape[1]
     images = images_per_part(len(x), max(PRODUCTS // products, 1))
@@ -219,12 +226,14 @@ def _matrix(kernel: Array, window: Window, block: int) -> Array:
 # Groups, each with rows and a matrix of its own --------------------------------------------------
 
 
-def _forward_by_group(x: Array, kernel: Array, window: Window, groups: int) -> Array:
+def _forward_by_group(
+    x: Array, kernel: Array, window: Window, groups: int, finish: Finish
+) -> Array:
     matrix = _by_group(kernel.reshape(-1, kernel.shape[-1]), groups)
 
     def part(x: Array) -> Array:
         rows = _rows_by_group(x, window, groups)
-        return _together(jnp.einsum("g...k,gko->g...o", rows, matrix))
+        return finish(_together(jnp.einsum("g...k,gko->g...o", rows, matrix)))
 
     return map_parts(part, _images(x, window), x)
 

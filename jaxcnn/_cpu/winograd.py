@@ -32,7 +32,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from jaxcnn._cpu.parts import images_per_part, map_parts, sum_parts
+from jaxcnn._cpu.parts import Finish, as_it_is, images_per_part, map_parts, sum_parts
 from jaxcnn._order import after
 from jaxcnn._taps import pad
 from jaxcnn._window import Sizes, Window
@@ -73,8 +73,8 @@ def G(taps: int) -> np.ndarray:  # noqa: N802
     return _evaluation(taps) / DENOMINATORS[:, None]
 
 
-def forward(x: Array, kernel: Array, window: Window) -> Array:
-    """`y = A^T [ V · U ] A`."""
+def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Array:
+    """`finish(y)` with `y = A^T [ V · U ] A`."""
     outputs = window.outputs
     pieces, window = _bands(x, kernel.shape[-1], window)
     tile, tiles = _tile(window), _tiles(window)
@@ -92,13 +92,15 @@ def forward(x: Array, kernel: Array, window: Window) -> Array:
         rows = lax.optimization_barrier(rows)  # (points, N, rows, m, columns, O)
         y = jnp.stack(_combine(A(tile[1]).T, list(rows)), 4)
         y = y.reshape(len(x), tile[0] * tiles[0], tile[1] * tiles[1], kernel.shape[-1])
-        return y[:, : window.outputs[0], : window.outputs[1]]
+        return finish(y[:, : window.outputs[0], : window.outputs[1]])
 
     y = map_parts(part, _images(pieces[0], kernel.shape[-1], window), *pieces)
     return y.reshape(len(x), *outputs, -1)
 
 
-def forward_by_features(x: Array, kernel: Array, window: Window) -> Array:
+def forward_by_features(
+    x: Array, kernel: Array, window: Window, finish: Finish = as_it_is
+) -> Array:
     """The same, of a few features after another: where U would be much larger than x and y."""
     *taps, channels, features = kernel.shape
     blocks = -(-features * channels * SIX**2 // BLOCK)
@@ -110,7 +112,7 @@ def forward_by_features(x: Array, kernel: Array, window: Window) -> Array:
         return forward(x, few, window)
 
     y = lax.map(part, jnp.arange(blocks))
-    return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], features)
+    return finish(jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], features))
 
 
 def kernel_grad(x: Array, dy: Array, window: Window) -> Array:

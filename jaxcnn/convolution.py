@@ -60,7 +60,7 @@ from jax.typing import DTypeLike
 
 from jaxcnn import _check, _cotangent
 from jaxcnn._cpu import choice
-from jaxcnn._cpu.parts import Finish, as_it_is
+from jaxcnn._cpu.parts import Finish, Tree, as_it_is
 from jaxcnn._taps import turned
 from jaxcnn._window import Pads, Sizes, Window
 
@@ -208,8 +208,9 @@ def forward(
     precision: Precision,
     dtype: DTypeLike | None = None,
     finish: Finish = as_it_is,
-) -> Array:
-    """`finish(y)`, of (1) and a function of each element: worked out together, where that pays."""
+    of_elements: bool = True,
+) -> Tree:
+    """`finish(y)`, of (1) and a function of elements or of images: together, where that pays."""
     _, _, strides, pads, dilation, input_dilation = window
 
     def as_convolution(x: Array, kernel: Array) -> Array:
@@ -225,14 +226,16 @@ def forward(
             preferred_element_type=dtype,
         )
 
-    def finished(y: Array) -> Array:
+    def finished(y: Array) -> Tree:
         if bias is not None:
             y = y + jnp.expand_dims(bias.astype(y.dtype), range(y.ndim - 1))
         return finish(y)
 
     if dtype is not None and dtype != x.dtype:
         return finished(as_convolution(x, kernel))
-    return choice.forward(x, kernel, window, groups, precision, as_convolution, finished)
+    return choice.forward(
+        x, kernel, window, groups, precision, as_convolution, finished, of_elements
+    )
 
 
 def kernel_grad(

@@ -44,7 +44,6 @@ from jaxcnn.convolution import (
     Precision,
     check_conv,
     conv_bwd,
-    conv_fwd,
     forward,
     input_grad,
     kernel_grad,
@@ -248,9 +247,11 @@ def conv_relu_max_pool_fwd(
         y, passes = relu_fwd(u)
         return y, jnp.where(passes, winner, jnp.array(NO_WINNER, winner.dtype))
 
-    def in_turn(x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Array]:
-        z, _ = conv_fwd(x, kernel, bias, window, groups, precision)
+    def pooled(z: Array) -> tuple[Array, Array]:
         return relu_of_maxima(*max_pool_fwd(z, pool))
+
+    def in_turn(x: Array, kernel: Array, bias: Array | None) -> tuple[Array, Array]:
+        return forward(x, kernel, bias, window, groups, precision, finish=pooled, of_elements=False)
 
     y, winner = choice.conv_pool(
         x, kernel, bias, relu_of_maxima, window, pool, groups, precision, in_turn

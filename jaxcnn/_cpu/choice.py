@@ -44,12 +44,12 @@ from jax import Array, lax
 from jax.sharding import AxisType
 
 from jaxcnn._cpu import cuts, depthwise, patches, pooled_convolution, winograd
-from jaxcnn._cpu.parts import CACHE, Finish, as_it_is, images_in_cache, map_parts, once
+from jaxcnn._cpu.parts import CACHE, Finish, Tree, as_it_is, images_in_cache, map_parts, once
 from jaxcnn._order import after
 from jaxcnn._taps import FEW, turned
 from jaxcnn._window import Window
 
-Sum = Callable[[Array, Array], Array]
+Sum = Callable[[Array, Array], Tree]  # an array, or what it is finished to
 
 
 class Problem(NamedTuple):
@@ -85,12 +85,13 @@ def forward(
     precision: Any,
     otherwise: Sum,
     finish: Finish = as_it_is,
-) -> Array:
-    """`finish(y)` of `x` and the kernel."""
+    of_elements: bool = True,
+) -> Tree:
+    """`finish(y)` of `x` and the kernel: of elements with their channel, or of whole images."""
     problem = Problem(
         x.shape[0], x.shape[-1], kernel.shape[-1], window, groups, _exact(x, precision)
     )
-    choose = partial(_forward, finish=finish)
+    choose = partial(_forward, finish=finish, of_elements=of_elements)
     return _evaluated(choose, problem, x, kernel, _finished(otherwise, finish))
 
 
@@ -165,8 +166,11 @@ def _finished(evaluate: Sum, finish: Finish) -> Sum:
     return lambda x, kernel: finish(evaluate(x, kernel))
 
 
-def _forward(problem: Problem, finish: Finish = as_it_is) -> Sum | None:
+def _forward(problem: Problem, finish: Finish = as_it_is, of_elements: bool = True) -> Sum | None:
     _, channels, features, window, groups, exact = problem
+    if not of_elements and _in_less_than_images(problem):
+        evaluate = _forward(problem)
+        return evaluate and _finished(evaluate, finish)
     if max(window.input_dilation) > 1:
         evaluate = _input_grad(problem.adjoint)
         of_turned = evaluate and (lambda x, kernel: evaluate(x, turned(kernel, groups)))
@@ -223,6 +227,14 @@ def _input_grad(problem: Problem) -> Sum | None:
         inner = _input_grad(_by_cut(problem, cut)) or (lambda dy, k: as_rows(dy, turned(k, 1)))
         return lambda dy, kernel: cut.image_grad(inner(cut.output(dy), cut.kernel(kernel)))
     return partial(patches.input_grad, window=window, groups=groups)
+
+
+def _in_less_than_images(problem: Problem) -> bool:
+    """Whether what a part has are bands of rows, or pixels some distance apart."""
+    window, width = problem.window, max(problem.channels, problem.features)
+    return max(window.dilation) > 1 or (
+        _suits_winograd(problem) and winograd.bands(window, width) > 1
+    )
 
 
 def _cut_for_winograd(problem: Problem) -> cuts.Cut | None:

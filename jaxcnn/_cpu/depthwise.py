@@ -14,6 +14,7 @@ from jax import Array, lax
 
 from jaxcnn._cpu.parts import (
     Finish,
+    Tree,
     as_it_is,
     images_in_cache,
     images_per_part,
@@ -24,7 +25,7 @@ from jaxcnn._taps import gather, pad, read
 from jaxcnn._window import Window
 
 
-def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Array:
+def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Tree:
     """`finish(y)` with `y[o] = sum_t x_t[o] kernel[t]`."""
     by_tap = kernel.reshape(-1, kernel.shape[-1])
 

@@ -20,7 +20,7 @@ from jax import Array, lax
 from jaxcnn._order import after, never
 
 Tree = Any  # an array, or several
-Finish = Callable[[Array], Array]  # of each element and its channel: a bias, an activation
+Finish = Callable[[Array], Tree]  # what is still done to a part of a result
 CACHE = 2**18  # elements: 1 MiB in float32
 
 

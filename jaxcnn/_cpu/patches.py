@@ -36,7 +36,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxcnn._cpu.parts import Finish, as_it_is, images_per_part, map_parts, once, sum_parts
+from jaxcnn._cpu.parts import Finish, Tree, as_it_is, images_per_part, map_parts, once, sum_parts
 from jaxcnn._taps import merge, pad, read, take, writers
 from jaxcnn._window import Window, span
 
@@ -54,7 +54,7 @@ def forward(
     groups: int = 1,
     blocks: bool = True,
     finish: Finish = as_it_is,
-) -> Array:
+) -> Tree:
     """`finish(y)` with `y = rows · matrix`, by blocks of windows where there are few channels."""
     if groups > 1:
         return _forward_by_group(x, kernel, window, groups, finish)
@@ -70,7 +70,7 @@ def forward(
     return map_parts(part, _images(x, window), x)
 
 
-def forward_to_few(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Array:
+def forward_to_few(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Tree:
     """`finish(y)`, `y[o] = sum_t z_t[o + d·t - p]` with `z = x · kernel`. The strides are 1."""
     channels, features = kernel.shape[-2:]
     matrix = kernel.reshape(-1, channels, features).swapaxes(0, 1).reshape(channels, -1)
@@ -226,9 +226,7 @@ def _matrix(kernel: Array, window: Window, block: int) -> Array:
 # Groups, each with rows and a matrix of its own --------------------------------------------------
 
 
-def _forward_by_group(
-    x: Array, kernel: Array, window: Window, groups: int, finish: Finish
-) -> Array:
+def _forward_by_group(x: Array, kernel: Array, window: Window, groups: int, finish: Finish) -> Tree:
     matrix = _by_group(kernel.reshape(-1, kernel.shape[-1]), groups)
 
     def part(x: Array) -> Array:

@@ -32,7 +32,7 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from jaxcnn._cpu.parts import Finish, as_it_is, images_per_part, map_parts, sum_parts
+from jaxcnn._cpu.parts import Finish, Tree, as_it_is, images_per_part, map_parts, sum_parts
 from jaxcnn._order import after
 from jaxcnn._taps import pad
 from jaxcnn._window import Sizes, Window
@@ -73,8 +73,8 @@ def G(taps: int) -> np.ndarray:  # noqa: N802
     return _evaluation(taps) / DENOMINATORS[:, None]
 
 
-def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Array:
-    """`finish(y)` with `y = A^T [ V · U ] A`."""
+def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Tree:
+    """`finish(y)` with `y = A^T [ V · U ] A`: of elements, or where there is one of `bands`."""
     outputs = window.outputs
     pieces, window = _bands(x, kernel.shape[-1], window)
     tile, tiles = _tile(window), _tiles(window)
@@ -95,12 +95,10 @@ def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) 
         return finish(y[:, : window.outputs[0], : window.outputs[1]])
 
     y = map_parts(part, _images(pieces[0], kernel.shape[-1], window), *pieces)
-    return y.reshape(len(x), *outputs, -1)
+    return y if len(pieces) == 1 else y.reshape(len(x), *outputs, -1)
 
 
-def forward_by_features(
-    x: Array, kernel: Array, window: Window, finish: Finish = as_it_is
-) -> Array:
+def forward_by_features(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Tree:
     """The same, of a few features after another: where U would be much larger than x and y."""
     *taps, channels, features = kernel.shape
     blocks = -(-features * channels * SIX**2 // BLOCK)
@@ -140,11 +138,11 @@ def _bands(x: Array, features: int, window: Window) -> tuple[tuple[Array, ...], 
     The bands are no copy, as one with the rows that two of them meet would be.
     """
     (before, behind), height = window.pads[0], window.size[0]
-    bands = _number_of_bands(window, _tiles_of_part(x, features))
-    if bands == 1:
+    number = bands(window, max(x.shape[-1], features))
+    if number == 1:
         return (x,), window
-    rows = height // bands
-    split = x.reshape(len(x), bands, rows, *x.shape[2:])
+    rows = height // number
+    split = x.reshape(len(x), number, rows, *x.shape[2:])
     none, zero = (0, 0, 0), jnp.zeros((), x.dtype)
 
     def moved(rows: Array, by: int) -> Array:
@@ -159,12 +157,12 @@ def _bands(x: Array, features: int, window: Window) -> tuple[tuple[Array, ...], 
     )
 
 
-def _number_of_bands(window: Window, tiles_of_part: int) -> int:
-    """1, or some of whole tiles, in an image with as many rows of outputs."""
+def bands(window: Window, width: int) -> int:
+    """Of an image: 1, or some of whole tiles, in an image with as many rows of outputs."""
     height, tile = window.size[0], _tile(window)[0]
     if height != window.outputs[0] or min(window.pads[0]) < 0:
         return 1
-    wanted = -(-math.prod(_tiles(window)) // tiles_of_part)
+    wanted = -(-math.prod(_tiles(window)) // _tiles_of_part(width))
     most = min(4 * wanted, height // max(window.pads[0]))  # for the next band has the rows behind
     suited = [n for n in range(1, most + 1) if height % (n * tile) == 0]
     return next((n for n in suited if n >= wanted), suited[-1] if suited else 1)
@@ -240,11 +238,12 @@ def _tiles(window: Window) -> Sizes:
 
 
 def _images(x: Array, features: int, window: Window) -> int:
-    return images_per_part(len(x), -(-_tiles_of_part(x, features) // math.prod(_tiles(window))))
+    tiles = _tiles_of_part(max(x.shape[-1], features))
+    return images_per_part(len(x), -(-tiles // math.prod(_tiles(window))))
 
 
-def _tiles_of_part(x: Array, features: int) -> int:
-    return max(ROWS, PART // max(x.shape[-1], features))
+def _tiles_of_part(width: int) -> int:
+    return max(ROWS, PART // width)
 
 
 def saving(window: Window) -> float:

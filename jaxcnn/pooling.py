@@ -40,7 +40,9 @@ Conventions: padding is -inf under the maximum and never wins, not even in a win
 Source: the notes this project grew from.
 """
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 from functools import partial
 
@@ -53,7 +55,7 @@ from jax.typing import DTypeLike
 from jaxcnn import _check
 from jaxcnn._cpu import choice
 from jaxcnn._taps import gather, largest, pad, read
-from jaxcnn._window import Pads, Sizes, Window
+from jaxcnn._window import Window
 
 
 def max_pool(
@@ -203,7 +205,12 @@ def _avg_pool(x: Array, window: Window, count_include_pad: bool) -> Array:
 
 def avg_pool_fwd(x: Array, window: Window, count_include_pad: bool) -> tuple[Array, None]:
     """`y` by (3). There is no residual: a mean's derivative does not depend on `x`."""
-    total = _sum_windows(x, window, window.strides, window.pads)
+
+    def by_taps(x: Array) -> Array:
+        padded = lax.optimization_barrier(pad(x, window.pads, 0))
+        return functools.reduce(operator.add, (read(padded, at, window) for at in window.offsets()))
+
+    total = choice.summed(by_taps, x, window, partial(_sum_windows, window))
     return total / _count(window, count_include_pad, x.dtype), None
 
 
@@ -222,15 +229,15 @@ _avg_pool.defvjp(avg_pool_fwd, avg_pool_bwd)
 _jitted_avg_pool = jax.jit(_avg_pool, static_argnums=(1, 2))
 
 
-def _sum_windows(x: Array, window: Window, strides: Sizes, pads: Pads) -> Array:
-    """The sum of the elements of each window, which moves by `strides` over the padded images."""
-    batch = (1,) * (x.ndim - len(strides) - 1)
+def _sum_windows(window: Window, x: Array) -> Array:
+    """The sum of the elements of each window, by XLA's own operation."""
+    batch = (1,) * (x.ndim - len(window.taps) - 1)
     return lax.reduce_window(
-        pad(x, pads, 0),
+        pad(x, window.pads, 0),
         np.zeros((), x.dtype),
         lax.add,
         (*batch, *window.taps, 1),
-        (*batch, *strides, 1),
+        (*batch, *window.strides, 1),
         "VALID",
         window_dilation=(*batch, *window.dilation, 1),
     )

@@ -42,6 +42,7 @@ from jaxcnn._window import Window, span
 
 PART = 2**20  # elements of the rows of one part: 4 MiB in float32
 PRODUCTS = 2**23  # elements of z of one part: that it fits no cache costs less than parts would
+WHOLE = 2**21  # elements of dx of a batch that is not cut: 8 MiB in float32
 LEAST = 256  # rows in a part: for fewer, reading the matrix takes longer than multiplying by it
 COLUMNS = 32  # that fill the registers
 BLOCK = 4  # windows at most
@@ -167,7 +168,10 @@ def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Arr
         order = (*batch, *(a for j in range(axes) for a in (axes + 2 + j, j)), 2 * axes + 2)
         return _together(merge(stacked.transpose(order), window))
 
-    return map_parts(part, _images(dy, window), dy)
+    # Where windows lie beside each other rows are elements of dy, which need no memory.
+    beside = all(len(table) == 1 for table in tables)
+    small = len(dy) * math.prod(window.size) * groups * channels <= WHOLE
+    return map_parts(part, len(dy) if beside and small else _images(dy, window), dy)
 
 
 # Rows of one group, by blocks of windows ---------------------------------------------------------

@@ -203,6 +203,7 @@ def evaluation(problem, choose):
         (64, 64, window((4096,), (9,), pads=4), 1, (None, "patches", None)),
         (512, 512, window((4, 4), (3, 3)), 1, ("winograd", "winograd", "choice")),
         (1024, 1024, window((4, 4), (3, 3)), 1, (None, "patches", None)),
+        (512, 512, window((2, 2), (3, 3)), 1, ("patches", None, "choice")),
     ],
 )
 def test_what_is_chosen(channels, features, at, groups, expected):

@@ -204,7 +204,8 @@ def _forward(problem: Problem, finish: Finish = as_it_is, of_elements: bool = Tr
         return of_turned and _finished(of_turned, finish)
     if channels == features == groups > 1:
         return partial(depthwise.forward, window=window, finish=finish)
-    if _suits_winograd(problem):
+    large = winograd.SIX**2 * channels * features > winograd.PRODUCTS
+    if _suits_winograd(problem, rows=1 if large else 1 / 2):
         return partial(winograd.forward, window=window, finish=finish)
     if _suits_winograd(problem, rows=1 / 8) and _outputs(problem) >= 2 * min(channels, features):
         return partial(winograd.forward_by_features, window=window, finish=finish)

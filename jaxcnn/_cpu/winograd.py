@@ -26,6 +26,7 @@ accuracy of Winograd convolution for deep neural networks", 2018, for the points
 """
 
 import math
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -43,7 +44,11 @@ ROWS = 256  # tiles in a part: for fewer, reading U takes longer than multiplyin
 # Entries of V in a part, for each point: 4.5 MiB in float32 for all, and as much of products. Four
 # times as much takes up to four times as long: the system hands out such memory anew each time.
 PART = 2**15
-BLOCK = 2**21  # entries of U, where that is not for all features at once: 8 MiB in float32
+# Entries of U, or of a kernel's products, of as many features as are worked out at once: 16 MiB in
+# float32, and 32. Together with all else in a program they should be less than 32, for the same
+# reason; but for each block of features V is worked out anew.
+BLOCK = 2**22
+PRODUCTS = 2**23
 
 
 def _evaluation(coefficients: int) -> np.ndarray:
@@ -100,21 +105,22 @@ def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) 
 
 def forward_by_features(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Tree:
     """The same, of a few features after another: where U would be much larger than x and y."""
-    *taps, channels, features = kernel.shape
-    blocks = -(-features * channels * SIX**2 // BLOCK)
-    blocks = next(n for n in range(blocks, features + 1) if features % n == 0)
-    split = kernel.reshape(*taps, channels, blocks, -1)
-
-    def part(number: Array) -> Array:
-        few = lax.dynamic_index_in_dim(split, number, -2, keepdims=False)
-        return forward(x, few, window)
-
-    y = lax.map(part, jnp.arange(blocks))
-    return finish(jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], features))
+    channels, features = kernel.shape[-2:]
+    blocks = _blocks(channels, features, BLOCK)
+    return finish(_by_features(lambda few: forward(x, few, window), kernel, blocks))
 
 
 def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
-    """`dg = G^T [ V^T · W ] G`."""
+    """`dg = G^T [ V^T · W ] G`, of a few features after another where the products are large."""
+    channels, features = x.shape[-1], dy.shape[-1]
+    few = rows(len(x), window) < min(channels, features) / 2  # V costs little, even several times
+    blocks = _blocks(channels, features, BLOCK if few else PRODUCTS)
+    if blocks == 1:
+        return _kernel_grad(x, dy, window)
+    return _by_features(lambda few: _kernel_grad(x, few, window), dy, blocks)
+
+
+def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     pieces, window = _bands(x, dy.shape[-1], window)
     dy = dy.reshape(-1, *window.outputs, dy.shape[-1])
 
@@ -130,6 +136,22 @@ def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     products = sum_parts(part, _images(pieces[0], dy.shape[-1], window), dy, *pieces)
     by_tap = jnp.dot(_both(window, x.dtype).T, products.reshape(SIX**2, -1), precision="highest")
     return by_tap.reshape(*window.taps, *products.shape[1:])
+
+
+def _blocks(channels: int, features: int, most: int) -> int:
+    """Of so many features that a matrix a point has `most` entries; 1 where no number divides."""
+    wanted = -(-(SIX**2) * channels * features // most)
+    return next((n for n in range(wanted, 2 * wanted + 1) if features % n == 0), 1)
+
+
+def _by_features(f: Callable[[Array], Array], array: Array, blocks: int) -> Array:
+    """`f` of an array whose last axis is that of the features, as it is that of the result."""
+    split = array.reshape(*array.shape[:-1], blocks, -1)
+    found = lax.map(
+        lambda number: f(lax.dynamic_index_in_dim(split, number, -2, keepdims=False)),
+        jnp.arange(blocks),
+    )
+    return jnp.moveaxis(found, 0, -2).reshape(*found.shape[1:-1], array.shape[-1])
 
 
 def _bands(x: Array, features: int, window: Window) -> tuple[tuple[Array, ...], Window]:

@@ -19,14 +19,13 @@ on two cores with AVX2, in float32, as the time of `otherwise` over that of the 
                   many at least
 
 Since then, on two cores with AVX-512: kernels from 1 to 12 channels to 16 by patches, forward, 1.0
-to 4.9, and from 3 to 24 and 32, 1.7 to 6.8, where 4 and more to as many are 0.4 to 0.9; a kernel's
-gradient by Winograd's way of an eighth as many rows as channels, 1.0 to 3.0, of a sixteenth 0.5 to
-1.8. Forward, that way is 0.5 from 16 channels to 16 there, 1.0 from 24 to 24, and 1.4 from 32 to
-32; of images in bands of rows 1.1 to 1.8, where as one they were 0.5 (224x224x64).
+to 4.9, and from 3 to 24 and 32, 1.7 to 6.8, where 4 and more to as many are 0.4 to 0.9. Winograd's
+way from 16 channels to 16, forward, 0.5, from 24 to 24 1.0, and from 32 to 32 1.4; of images in
+bands of rows 1.1 to 1.8, where as one they were 0.5 (224x224x64); both gradients, of an eighth as
+many rows as channels, 1.1 to 1.7, of a sixteenth 1.0 to 1.1.
 
 Images smaller than the kernel, forward by patches, 1.1 to 7 there, and 100 for 2x2 images of 512
-channels. A kernel's gradient of fewer than 1024 outputs, by patches 0.4 to 1.1; of fewer than twice
-as many as channels, by Winograd's way 0.4 to 0.9.
+channels. A kernel's gradient of fewer than 1024 outputs, by patches 0.4 to 1.1.
 
 Windows' sums, for the mean, tap by tap: 1.4 to 7, and of a lone window 0.4 to 1.0, there.
 
@@ -207,7 +206,7 @@ def _forward(problem: Problem, finish: Finish = as_it_is, of_elements: bool = Tr
     large = winograd.SIX**2 * channels * features > winograd.PRODUCTS
     if _suits_winograd(problem, rows=1 if large else 1 / 2):
         return partial(winograd.forward, window=window, finish=finish)
-    if _suits_winograd(problem, rows=1 / 8) and _outputs(problem) >= 2 * min(channels, features):
+    if _suits_winograd(problem, rows=1 / 8):
         return partial(winograd.forward_by_features, window=window, finish=finish)
     if cut := _cut_for_winograd(problem):
         inner = partial(winograd.forward, window=cut.window, finish=finish)
@@ -226,19 +225,19 @@ def _forward(problem: Problem, finish: Finish = as_it_is, of_elements: bool = Tr
 
 def _kernel_grad(problem: Problem) -> Sum | None:
     _, channels, features, window, groups, _ = problem
-    outputs, width = _outputs(problem), min(channels, features)
     if max(window.input_dilation) > 1:
         evaluate = _kernel_grad(problem.adjoint)
         return evaluate and (lambda x, dy: turned(evaluate(dy, x), groups))
     if channels == features == groups > 1:
         return partial(depthwise.kernel_grad, window=window)
-    if _suits_winograd(problem, rows=1 / 8) and outputs >= 2 * width:
+    if _suits_winograd(problem, rows=1 / 8):
         return partial(winograd.kernel_grad, window=window)
     if cut := _cut_for_winograd(problem):
         inner = partial(winograd.kernel_grad, window=cut.window)
         return lambda x, dy: cut.kernel_grad(inner(cut.image(x), cut.output(dy)))
     plain = groups == max(window.strides) == 1 < max(window.taps)
-    if plain and width >= FEW and outputs < OUTPUTS:
+    outputs = problem.images * math.prod(window.outputs)
+    if plain and min(channels, features) >= FEW and outputs < OUTPUTS:
         return None
     return partial(patches.kernel_grad, window=window, groups=groups)
 
@@ -315,11 +314,6 @@ def _suits_winograd(problem: Problem, more: float = 1, rows: float = 1 / 2) -> b
         and winograd.saving(window) >= 1.5 * more
         and winograd.rows(images, window) >= min(channels, features) * rows  # else U is most work
     )
-
-
-def _outputs(problem: Problem) -> int:
-    """Of all images, in one feature."""
-    return problem.images * math.prod(problem.window.outputs)
 
 
 def _suits_few(problem: Problem) -> bool:

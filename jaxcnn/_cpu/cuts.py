@@ -1,4 +1,4 @@
-"""One convolution as another without strides, or without dilation.
+"""One convolution as another: without strides, without dilation, or with an axis less.
 
 By strides s, elements of x with different remainders by s meet different taps. Cut by remainders,
 they are channels of their own, and so are the taps (`_taps.py`, (2)):
@@ -9,8 +9,16 @@ Dilated by d, outputs of one remainder by d meet elements of one remainder alone
 images of their own:
 
     o = d·a + r                          y'[r][a] = sum_{t,c} x'[r][a + t, c] kernel[t, c]
+
+The outputs of one place u along the first axis meet as many slices of a volume as the kernel has
+taps t along it. What they meet are channels of images, of which there are as many as places:
+
+    x'[u][i, (t,c)] = x[s·u + d·t - p, i, c]        y[u] = sum_{t,c} of images x'[u] by kernel'
 """
 
+import functools
+import math
+import operator
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -31,6 +39,8 @@ class Cut(NamedTuple):
     joined_output: Callable[[Array], Array]  # gives y
     kernel_grad: Callable[[Array], Array]  # gives dkernel
     image_grad: Callable[[Array], Array]  # gives dx
+    images: int = 1  # for each of the batch
+    channels: int = 1  # for each of x
 
 
 def by_strides(window: Window) -> Cut:
@@ -62,7 +72,10 @@ def by_strides(window: Window) -> Cut:
         return _cropped(_joined(split, axes), window)
 
     smaller = Window(counts, shifts, *_plain(axes))
-    return Cut(smaller, image, kernel_by_shift, _same, _same, kernel_grad, image_grad)
+    split_in = math.prod(window.strides)
+    return Cut(
+        smaller, image, kernel_by_shift, _same, _same, kernel_grad, image_grad, channels=split_in
+    )
 
 
 def by_dilation(window: Window) -> Cut:
@@ -98,7 +111,62 @@ def by_dilation(window: Window) -> Cut:
         return _cropped(joined(dx, counts), window)
 
     smaller = Window(counts, window.taps, *_plain(axes))
-    return Cut(smaller, image, _same, output, joined_output, _same, image_grad)
+    split_in = math.prod(window.dilation)
+    return Cut(smaller, image, _same, output, joined_output, _same, image_grad, images=split_in)
+
+
+def by_first_axis(window: Window) -> Cut:
+    """Places along the first axis are images, the taps that meet there channels."""
+    size, taps, stride, (low, _), dilation, _ = next(zip(*window, strict=True))
+    places = window.outputs[0]
+    reach = stride * (places - 1) + span(taps, dilation)
+
+    def image(x: Array) -> Array:
+        behind = [(0, 0, 0)] * (x.ndim - 2)
+        edges = [(0, 0, 0), (low, reach - low - size, 0), *behind]
+        padded = lax.pad(x, jnp.zeros((), x.dtype), edges)
+        slices = [
+            lax.slice_in_dim(padded, at, at + stride * (places - 1) + 1, stride, 1)
+            for at in range(0, taps * dilation, dilation)
+        ]
+        return jnp.concatenate(slices, -1).reshape(-1, *x.shape[2:-1], taps * x.shape[-1])
+
+    def kernel_by_slice(kernel: Array) -> Array:
+        last = jnp.moveaxis(kernel, 0, -3)
+        return last.reshape(*kernel.shape[1:-2], -1, kernel.shape[-1])
+
+    def kernel_grad(dkernel: Array) -> Array:
+        split = dkernel.reshape(*window.taps[1:], taps, -1, dkernel.shape[-1])
+        return jnp.moveaxis(split, -3, 0)
+
+    def output(dy: Array) -> Array:
+        return dy.reshape(-1, *dy.shape[2:])
+
+    def joined_output(y: Array) -> Array:
+        return y.reshape(-1, places, *y.shape[1:])
+
+    def image_grad(dx: Array) -> Array:
+        behind = [(0, 0, 0)] * (dx.ndim - 1)
+        terms = []
+        for tap, slices in enumerate(jnp.split(joined_output(dx), taps, -1)):
+            first = dilation * tap - low
+            after_last = size - first - span(places, stride)
+            edges = [(0, 0, 0), (first, after_last, stride - 1), *behind]
+            terms.append(lax.pad(slices, jnp.zeros((), dx.dtype), edges))
+        return functools.reduce(operator.add, terms)
+
+    smaller = Window._make(along[1:] for along in window)
+    return Cut(
+        smaller,
+        image,
+        kernel_by_slice,
+        output,
+        joined_output,
+        kernel_grad,
+        image_grad,
+        images=places,
+        channels=taps,
+    )
 
 
 def _same(x: Array) -> Array:

@@ -228,6 +228,8 @@ def where(chosen: str, problem: Problem) -> str:
     strided = max(window.strides + window.input_dilation) > 1
     if chosen == "depthwise":
         return "a group for each channel"
+    if len(window.size) > 2 and chosen.endswith("cut"):
+        return "volumes"
     if chosen == "winograd":
         return "2x2 to 5x5 taps, no strides"
     if chosen == "winograd, cut":

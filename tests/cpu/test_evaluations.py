@@ -163,7 +163,18 @@ CUTS = [
 ] + [pytest.param(cuts.by_dilation, window((9, 8), (3, 2), dilation=(2, 3), pads=2), id="dilation")]
 
 
-@pytest.mark.parametrize(("cut", "at"), CUTS)
+VOLUMES = [
+    pytest.param(window((5, 6, 4), (3, 2, 3)), id="volume"),
+    pytest.param(window((7, 4, 5), (3, 3, 1), strides=(2, 1, 1), pads=2), id="volume-strides"),
+    pytest.param(window((9, 4, 4), (2, 3, 2), dilation=(3, 1, 1), pads=1), id="volume-dilation"),
+    pytest.param(window((8, 3, 4), (2, 2, 2), strides=(3, 1, 1), pads=0), id="volume-unread"),
+]
+
+
+@pytest.mark.parametrize(
+    ("cut", "at"),
+    CUTS + [pytest.param(cuts.by_first_axis, *at.values, id=at.id) for at in VOLUMES],
+)
 def test_a_cut_is_the_same_convolution(cut, at):
     x, kernel, dy = map(jnp.asarray, numbers(at, 2, 2, 3))
     y, dx, dkernel = by_loop(x, kernel, dy, at)
@@ -171,9 +182,9 @@ def test_a_cut_is_the_same_convolution(cut, at):
     assert max(same.window.strides) == max(same.window.dilation) == 1
 
     def inner(x, kernel):
-        spatial = "XYZ"[: len(at.size)]
+        spatial = "XYZ"[: len(same.window.size)]
         layout = f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"
-        ones = (1,) * len(at.size)
+        ones = (1,) * len(spatial)
         return lax.conv_general_dilated(x, kernel, ones, same.window.pads, None, None, layout)
 
     image, taps = same.image(x), same.kernel(kernel)
@@ -204,6 +215,7 @@ def evaluation(problem, choose):
         (512, 512, window((4, 4), (3, 3)), 1, ("winograd", "winograd", "choice")),
         (1024, 1024, window((4, 4), (3, 3)), 1, (None, "patches", None)),
         (512, 512, window((2, 2), (3, 3)), 1, ("patches", None, "choice")),
+        (16, 16, window((16, 16, 16), (3, 3, 3)), 1, ("choice", "choice", "choice")),
     ],
 )
 def test_what_is_chosen(channels, features, at, groups, expected):

@@ -30,12 +30,13 @@ def loss_of_every_evaluation(params, images, labels, ops=jaxcnn):
     """Each evaluation of a convolution that a CPU has, and padded pools."""
     x = ops.conv(images, params["patches"], strides=2)
     x = ops.max_pool(x, (3, 3), padding="SAME")
-    x = ops.conv(x, params["winograd"])
+    x = ops.conv_relu(x, params["winograd"], params["bias"])
     x = ops.conv(x, params["wider"])
     x = ops.conv(x, params["wide"])  # Winograd's way by blocks of features: few rows for them
     x = ops.conv(x, params["narrower"])
     x = ops.conv(x, params["depthwise"], feature_group_count=16)
     x = ops.conv(x, params["dilated"], kernel_dilation=2)
+    x = ops.conv(x[..., None], params["volume"])[..., 0]
     x = ops.conv_relu_max_pool(x, params["pooled"], pool_shape=2)
     logits = ops.flatten(ops.avg_pool(x, x.shape[1:3]))
     return ops.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
@@ -46,11 +47,13 @@ def problem_of_every_evaluation(batch):
     shapes = {
         "patches": (3, 3, 16, 16),
         "winograd": (3, 3, 16, 24),
+        "bias": (24,),
         "wider": (1, 1, 24, 256),
         "wide": (3, 3, 256, 256),
         "narrower": (1, 1, 256, 16),
         "depthwise": (3, 3, 1, 16),
         "dilated": (3, 3, 16, 16),
+        "volume": (3, 3, 3, 1, 1),
         "pooled": (3, 3, 16, 8),
     }
     params = {name: rng.normal(size=shape) / 12 for name, shape in shapes.items()}

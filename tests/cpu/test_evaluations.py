@@ -10,7 +10,7 @@ import pytest
 from checking import assert_close, draw
 from jax import lax
 
-from jaxcnn._cpu import choice, cuts, depthwise, patches, pooled_convolution, winograd
+from jaxcnn._cpu import choice, cuts, depthwise, parts, patches, pooled_convolution, winograd
 from jaxcnn._window import Window
 
 
@@ -96,6 +96,13 @@ def test_winograd(taps, pads, rows, monkeypatch):
     found = jax.jit(partial(winograd.forward_by_features, window=at))(x, wide)
     assert_close(found, np.concatenate([y, -y], -1))
     assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
+    monkeypatch.setattr(winograd, "PRODUCTS", 72)  # those of one of three features
+    assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
+
+
+def test_winograd_by_one_feature_after_another_is_not_worth_it():
+    assert winograd._blocks(4, 6, 36 * 12) == 2
+    assert winograd._blocks(4, 7, 36 * 14) == 1  # for there are no blocks but of one each
 
 
 @pytest.mark.parametrize(
@@ -163,11 +170,52 @@ CUTS = [
 ] + [pytest.param(cuts.by_dilation, window((9, 8), (3, 2), dilation=(2, 3), pads=2), id="dilation")]
 
 
+FINISHED = [
+    pytest.param(window((24, 6), (3, 3)), 16, 12, 1, id="winograd, in bands"),
+    pytest.param(window((9, 6), (3, 3)), 16, 12, 1, id="winograd"),
+    pytest.param(window((4, 4), (3, 3)), 16, 16, 1, id="winograd, by features"),
+    pytest.param(window((12, 12), (3, 3), dilation=2, pads=2), 16, 16, 1, id="dilation"),
+    pytest.param(window((16, 16), (5, 5), strides=2, pads=2), 16, 16, 1, id="strides"),
+    pytest.param(window((6, 6), (3, 3)), 16, 4, 1, id="to few"),
+    pytest.param(window((6, 5), (3, 3)), 6, 6, 6, id="depthwise"),
+    pytest.param(window((6, 5), (3, 3)), 4, 6, 2, id="groups"),
+    pytest.param(window((6, 5), (3, 3)), 3, 8, 1, id="patches"),
+    pytest.param(window((3, 8, 8), (3, 3, 3)), 16, 16, 1, id="volumes"),
+    pytest.param(
+        window((3, 4), (3, 3))._replace(input_dilation=(2, 2)), 4, 6, 1, id="input dilation"
+    ),
+]
+
+
+@pytest.mark.parametrize(("at", "channels", "features", "groups"), FINISHED)
+def test_what_is_done_to_parts_is_done_to_all(at, channels, features, groups, monkeypatch):
+    for module, name in [
+        (winograd, "ROWS"),
+        (winograd, "PART"),
+        (patches, "LEAST"),
+        (parts, "CACHE"),
+    ]:
+        monkeypatch.setattr(module, name, 1)
+    x, kernel, dy = numbers(at, 4, channels, features, groups)
+    y = by_loop(x, kernel, dy, at, groups)[0]
+    problem = choice.Problem(4, channels, features, at, groups, exact=False)
+    bias = np.arange(features)
+    of_elements = choice._forward(problem, lambda y: jnp.maximum(y + bias, 0))
+    assert_close(jax.jit(of_elements)(x, kernel), np.maximum(y + bias, 0))
+
+    def of_images(y):
+        return y.sum(range(1, y.ndim - 1)), jnp.cumsum(y, 1)
+
+    sums, sums_so_far = jax.jit(choice._forward(problem, of_images, of_elements=False))(x, kernel)
+    assert_close(sums, y.sum(tuple(range(1, y.ndim - 1))))
+    assert_close(sums_so_far, np.cumsum(y, 1))
+
+
 VOLUMES = [
-    pytest.param(window((5, 6, 4), (3, 2, 3)), id="volume"),
-    pytest.param(window((7, 4, 5), (3, 3, 1), strides=(2, 1, 1), pads=2), id="volume-strides"),
-    pytest.param(window((9, 4, 4), (2, 3, 2), dilation=(3, 1, 1), pads=1), id="volume-dilation"),
-    pytest.param(window((8, 3, 4), (2, 2, 2), strides=(3, 1, 1), pads=0), id="volume-unread"),
+    pytest.param(window((4, 3, 3), (3, 2, 2)), id="volume"),
+    pytest.param(window((5, 3, 2), (3, 2, 1), strides=(2, 1, 1)), id="volume-strides"),
+    pytest.param(window((6, 3, 2), (2, 2, 1), dilation=(3, 1, 1)), id="volume-dilation"),
+    pytest.param(window((8, 3, 2), (2, 2, 1), strides=(3, 1, 1), pads=0), id="volume-unread"),
 ]
 
 

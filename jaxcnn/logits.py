@@ -20,7 +20,8 @@ Log-softmax:
     y'_j = z'_j - sum_k p_k z'_k,  p = softmax(z)
     dz_k = dy_k - p_k sum_j dy_j                                                               (4)
 
-Residual: p. It is exp(y), but to keep y would cost as many exponentials again.
+Residuals: exp(z) and its sum, the quotient of which is p: here sum_j dy_j is divided by it, and not
+each exp(z_k). (p is exp(y), too, but that would cost as many exponentials again.)
 
 Log-sum-exp, with factors b (1 where none are given):
 
@@ -182,22 +183,24 @@ def _log_softmax(x: Array, where: Array | None, axis: Axis) -> Array:
 
 def log_softmax_fwd(
     x: Array, where: Array | None, axis: Axis
-) -> tuple[Array, tuple[Array, Array | None]]:
-    """`y` by (3), and the residuals `(p, where)`."""
+) -> tuple[Array, tuple[Array, Array, Array | None]]:
+    """`y` by (3), and the residuals `(exp, its sum, where)`."""
     shifted = _shifted(x, where, axis)
     exp = jnp.exp(shifted)
     total = exp.sum(axis, keepdims=True, where=where)
     y = masked(shifted - jnp.log(total), where, -jnp.inf)
-    return y, (masked(exp / total, where, 0), where)
+    return y, (masked(exp, where, 0), total, where)
 
 
 def log_softmax_bwd(
-    axis: Axis, residuals: tuple[Array, Array | None], dy: Array
+    axis: Axis, residuals: tuple[Array, Array, Array | None], dy: Array
 ) -> tuple[Array, None]:
     """`(dx, None)` by (4), from the residuals of `log_softmax_fwd` and the output's cotangent."""
-    p, where = residuals
+    exp, total, where = residuals
+    if where is not None:  # in a sum of nothing there is no p
+        total = jnp.where(total == 0, jnp.ones((), total.dtype), total)
     dy = masked(dy, where, 0)
-    return dy - p * dy.sum(axis, keepdims=True), None
+    return dy - exp * (dy.sum(axis, keepdims=True) / total), None
 
 
 _log_softmax.defvjp(log_softmax_fwd, log_softmax_bwd)

@@ -72,9 +72,9 @@ def by_strides(window: Window) -> Cut:
         return _cropped(_joined(split, axes), window)
 
     smaller = Window(counts, shifts, *_plain(axes))
-    split_in = math.prod(window.strides)
+    times = math.prod(window.strides)
     return Cut(
-        smaller, image, kernel_by_shift, _same, _same, kernel_grad, image_grad, channels=split_in
+        smaller, image, kernel_by_shift, _same, _same, kernel_grad, image_grad, channels=times
     )
 
 
@@ -111,8 +111,8 @@ def by_dilation(window: Window) -> Cut:
         return _cropped(joined(dx, counts), window)
 
     smaller = Window(counts, window.taps, *_plain(axes))
-    split_in = math.prod(window.dilation)
-    return Cut(smaller, image, _same, output, joined_output, _same, image_grad, images=split_in)
+    times = math.prod(window.dilation)
+    return Cut(smaller, image, _same, output, joined_output, _same, image_grad, images=times)
 
 
 def by_first_axis(window: Window) -> Cut:

@@ -44,9 +44,9 @@ ROWS = 256  # tiles in a part: for fewer, reading U takes longer than multiplyin
 # Entries of V in a part, for each point: 4.5 MiB in float32 for all, and as much of products. Four
 # times as much takes up to four times as long: the system hands out such memory anew each time.
 PART = 2**15
-# Entries of U, or of a kernel's products, of as many features as are worked out at once: 16 MiB in
-# float32, and 32. Together with all else in a program they should be less than 32, for the same
-# reason; but for each block of features V is worked out anew.
+# Entries of U, or of a kernel's products, for as many features as are worked out at once: 16 MiB in
+# float32, and 32. The system hands out anew what is larger than 32 MiB, as one array or as what a
+# program has; but for each block of features V is worked out anew, too.
 BLOCK = 2**22
 PRODUCTS = 2**23
 
@@ -107,7 +107,7 @@ def forward_by_features(x: Array, kernel: Array, window: Window, finish: Finish 
     """The same, of a few features after another: where U would be much larger than x and y."""
     channels, features = kernel.shape[-2:]
     blocks = _blocks(channels, features, BLOCK)
-    return finish(_by_features(lambda few: forward(x, few, window), kernel, blocks))
+    return finish(_by_features(lambda kernel: forward(x, kernel, window), kernel, blocks))
 
 
 def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
@@ -117,7 +117,7 @@ def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     blocks = _blocks(channels, features, BLOCK if few else PRODUCTS)
     if blocks == 1:
         return _kernel_grad(x, dy, window)
-    return _by_features(lambda few: _kernel_grad(x, few, window), dy, blocks)
+    return _by_features(lambda dy: _kernel_grad(x, dy, window), dy, blocks)
 
 
 def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
@@ -139,7 +139,7 @@ def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
 
 
 def _blocks(channels: int, features: int, most: int) -> int:
-    """Of so many features that a matrix a point has `most` entries; 1 where no number divides."""
+    """How many blocks of features, each of about `most` entries; 1 where no such number divides."""
     wanted = -(-(SIX**2) * channels * features // most)
     return next((n for n in range(wanted, 2 * wanted + 1) if features % n == 0), 1)
 

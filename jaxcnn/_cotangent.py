@@ -44,7 +44,7 @@ def sharding(primal: Array) -> NamedSharding | None:
     return found if AxisType.Explicit in found.mesh.axis_types else None
 
 
-def varying(x: Array) -> frozenset[str]:
+def varying(x: Array | jax.ShapeDtypeStruct) -> frozenset[str]:
     """The mesh axes along which `x` differs from device to device, inside `jax.shard_map`."""
     kind: Any = jax.typeof(x)
     # JAX 0.10 moved the set from the type's `vma` into its `mat` (manual axis type).

@@ -102,6 +102,21 @@ def check_sharded_batch(batch, axis_type, loss=loss, problem=problem):
     assert_same(jax.device_get(found), jax.grad(partial(loss, ops=reference))(*problem(batch)))
 
 
+def check_divided_features():
+    """Each device has some of the features: kernel and bias vary where the images do not."""
+    mesh = jax.make_mesh((4,), ("features",), axis_types=(AxisType.Auto,))
+    rng = np.random.default_rng(0)
+    shapes = (8, 12, 12, 16), (3, 3, 16, 64), (64,)
+    args = [jnp.float32(rng.normal(size=shape) / 12) for shape in shapes]
+    specs = P(), P(None, None, None, "features"), P("features")
+
+    def gradient(*args, ops=jaxcnn):
+        return jax.grad(lambda *args: (ops.conv_relu(*args) ** 2).sum(), (0, 1, 2))(*args)
+
+    divided = jax.shard_map(gradient, mesh=mesh, in_specs=specs, out_specs=specs)
+    assert_same(jax.jit(divided)(*args), gradient(*args, ops=reference))
+
+
 if __name__ == "__main__":
     os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
     jax.config.update("jax_enable_x64", True)
@@ -121,3 +136,4 @@ if __name__ == "__main__":
     for batch in (32, 24, 12):
         check_sharded_batch(batch, AxisType.Auto, **every)
     check_sharded_batch(8, AxisType.Explicit, **every)
+    check_divided_features()

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from jaxcnn._cotangent import varying
 from jaxcnn._order import after, never
 
 Tree = Any  # an array, or several
@@ -61,7 +62,7 @@ def once(f: Callable[[Array], Tree], x: Array) -> Tree:
 
     def anything() -> Tree:
         shapes = jax.eval_shape(f, x)
-        return jax.tree.map(lambda like: _anything(like.shape, like.dtype, (x,)), shapes)
+        return jax.tree.map(lambda result: _anything(result, result.shape, (x,)), shapes)
 
     return lax.cond(never(x), anything, lambda: f(x))
 
@@ -73,7 +74,7 @@ def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     if parts == 1:
         return f(*arrays)
     whole = jax.tree.map(
-        lambda shape: _anything((images, parts, *shape.shape[1:]), shape.dtype, arrays),
+        lambda part: _anything(part, (images, parts, *part.shape[1:]), arrays),
         jax.eval_shape(f, *at(0)),
     )
 
@@ -95,9 +96,7 @@ def sum_parts(f: Callable[..., Tree], images: int, *arrays: Array, at_once: int 
     parts, at = _cut(images, arrays)
     if parts == 1:
         return f(*arrays)
-    zeros = jax.tree.map(
-        lambda shape: _zeros(shape.shape, shape.dtype, arrays), jax.eval_shape(f, *at(0))
-    )
+    zeros = jax.tree.map(lambda part: _zeros(part, arrays), jax.eval_shape(f, *at(0)))
 
     def body(total: Tree, number: Array) -> tuple[Tree, None]:
         return jax.tree.map(jnp.add, total, f(*at(number))), None
@@ -122,16 +121,25 @@ def _cut(
     ]
 
 
-def _anything(shape: tuple[int, ...], dtype: jnp.dtype, like: tuple[Array, ...]) -> Array:
-    """An array to write to, which varies over as many devices as others do, as a carry has to.
+def _anything(
+    result: jax.ShapeDtypeStruct, shape: tuple[int, ...], like: tuple[Array, ...]
+) -> Array:
+    """An array to write results to, which varies over as many devices as they, as a carry has to.
 
-    Filled with an element of theirs. Zeros would be shared by all loops, and then copied for each.
+    Filled with an element of others. Zeros would be shared by all loops, and then copied for each.
     """
-    total = sum((x[(0,) * x.ndim].astype(dtype) for x in like), start=jnp.zeros((), dtype))
-    return jnp.broadcast_to(total, shape)
+    zero = jnp.zeros((), result.dtype)
+    total = sum((x[(0,) * x.ndim].astype(result.dtype) for x in like), start=zero)
+    return _varying_as(result, jnp.broadcast_to(total, shape))
 
 
-def _zeros(shape: tuple[int, ...], dtype: jnp.dtype, like: tuple[Array, ...]) -> Array:
-    """The same, of zeros."""
-    zero = functools.reduce(after, like, jnp.zeros((), dtype))
-    return jnp.broadcast_to(zero, shape)
+def _zeros(result: jax.ShapeDtypeStruct, like: tuple[Array, ...]) -> Array:
+    """The same, of zeros, for the sum of results."""
+    zero = functools.reduce(after, like, jnp.zeros((), result.dtype))
+    return _varying_as(result, jnp.broadcast_to(zero, result.shape))
+
+
+def _varying_as(result: jax.ShapeDtypeStruct, x: Array) -> Array:
+    """Of what else a result is made (a kernel, a bias) may vary where the batch does not."""
+    more = tuple(varying(result) - varying(x))
+    return lax.pcast(x, more, to="varying") if more else x

@@ -5,12 +5,12 @@ primal, or that runs inside `jax.shard_map`, where a replicated parameter meets 
 of the batch, must bring its result back to what the primal is.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.sharding import AxisType, NamedSharding
+
+from jaxcnn._order import varying
 
 
 def match(cotangent: Array, primal: Array) -> Array | None:
@@ -42,10 +42,3 @@ def sharding(primal: Array) -> NamedSharding | None:
     """
     found = jax.typeof(primal).sharding
     return found if AxisType.Explicit in found.mesh.axis_types else None
-
-
-def varying(x: Array | jax.ShapeDtypeStruct) -> frozenset[str]:
-    """The mesh axes along which `x` differs from device to device, inside `jax.shard_map`."""
-    kind: Any = jax.typeof(x)
-    # JAX 0.10 moved the set from the type's `vma` into its `mat` (manual axis type).
-    return kind.mat.varying if hasattr(kind, "mat") else kind.vma

@@ -1,4 +1,4 @@
-"""When something is worked out: not before it is needed.
+"""When something is worked out, not before it is needed; and on which devices it differs.
 
 XLA:CPU runs what is ready as early as it can. What a backward pass makes of parameters and
 residuals alone (a turned kernel, x - mean) would be made during the forward pass, for all layers,
@@ -6,6 +6,9 @@ and wait in memory. `lax.optimization_barrier` does not prevent it: it is gone w
 chosen.
 """
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -28,3 +31,10 @@ def never(cause: Array) -> Array:
     Array(False, dtype=bool)
     """
     return cause[(0,) * cause.ndim] > jnp.inf
+
+
+def varying(x: Array | jax.ShapeDtypeStruct) -> frozenset[str]:
+    """The mesh axes along which `x` differs from device to device, inside `jax.shard_map`."""
+    kind: Any = jax.typeof(x)
+    # JAX 0.10 moved the set from the type's `vma` into its `mat` (manual axis type).
+    return kind.mat.varying if hasattr(kind, "mat") else kind.vma

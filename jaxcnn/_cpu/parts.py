@@ -17,8 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from jaxcnn._cotangent import varying
-from jaxcnn._order import after, never
+from jaxcnn._order import after, never, varying
 
 Tree = Any  # an array, or several
 Finish = Callable[[Array], Tree]  # what is still done to a part of a result

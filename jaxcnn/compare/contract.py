@@ -16,7 +16,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
-from jaxcnn._cotangent import varying
+from jaxcnn._order import varying
 from jaxcnn.compare import agreement
 from jaxcnn.compare.jaxprs import calls_outside_jit
 from jaxcnn.compare.point import Point, Programs, first_line, terms

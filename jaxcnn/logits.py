@@ -200,7 +200,8 @@ def log_softmax_bwd(
     if where is not None:  # in a sum of nothing there is no p
         total = jnp.where(total == 0, jnp.ones((), total.dtype), total)
     dy = masked(dy, where, 0)
-    return dy - exp * (dy.sum(axis, keepdims=True) / total), None
+    dx = dy - exp * (dy.sum(axis, keepdims=True) / total)
+    return masked(dx, where, 0), None  # for 0 times a sum that is not finite is NaN
 
 
 _log_softmax.defvjp(log_softmax_fwd, log_softmax_bwd)

@@ -63,6 +63,19 @@ def test_logits_of_1e4_are_finite_in_float32(name):
     assert y.dtype == jnp.float32
 
 
+@pytest.mark.parametrize("kept", [(-np.inf, -np.inf), (np.nan, 2.0), (np.inf, 0.0)])
+def test_log_softmax_keeps_what_is_not_finite_from_what_takes_no_part(kept):
+    x, where = jnp.array([1.0, *kept]), jnp.array([False, True, True])
+
+    def cotangent(ops):
+        _, pull = jax.vjp(lambda x: ops.log_softmax(x, where=where), x)
+        return pull(jnp.ones(3))[0]
+
+    found = cotangent(jaxcnn)
+    assert found[0] == 0
+    np.testing.assert_array_equal(found, cotangent(jax.nn))
+
+
 def test_an_infinite_logit_is_a_probability_of_zero():
     x = jnp.array([0.0, -jnp.inf, 1.0])
     y, vjp = jax.vjp(jaxcnn.softmax, x)

@@ -29,7 +29,7 @@ def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) 
     """`finish(y)` with `y[o] = sum_t x_t[o] kernel[t]`."""
     by_tap = kernel.reshape(-1, kernel.shape[-1])
 
-    def part(x: Array) -> Array:
+    def part(x: Array) -> Tree:
         # The barrier: or else each of the products would ask for every element if it is padding.
         padded = lax.optimization_barrier(pad(x, window.pads, 0))
         terms = (

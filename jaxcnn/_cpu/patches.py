@@ -63,7 +63,7 @@ def forward(
     block = _block(window, features) if blocks else 1
     matrix = _matrix(kernel, window, block)
 
-    def part(x: Array) -> Array:
+    def part(x: Array) -> Tree:
         y = _rows(x, window, block) @ matrix  # (N, *windows, blocks, block · O)
         y = y.reshape(*y.shape[:-2], -1, features)
         return finish(y[..., : window.outputs[-1], :])
@@ -76,7 +76,7 @@ def forward_to_few(x: Array, kernel: Array, window: Window, finish: Finish = as_
     channels, features = kernel.shape[-2:]
     matrix = kernel.reshape(-1, channels, features).swapaxes(0, 1).reshape(channels, -1)
 
-    def part(x: Array) -> Array:
+    def part(x: Array) -> Tree:
         by_tap = jnp.split(x @ matrix, matrix.shape[1] // features, -1)
         terms = (
             read(pad(z_t, window.pads, 0), offset, window)
@@ -233,7 +233,7 @@ def _matrix(kernel: Array, window: Window, block: int) -> Array:
 def _forward_by_group(x: Array, kernel: Array, window: Window, groups: int, finish: Finish) -> Tree:
     matrix = _by_group(kernel.reshape(-1, kernel.shape[-1]), groups)
 
-    def part(x: Array) -> Array:
+    def part(x: Array) -> Tree:
         rows = _rows_by_group(x, window, groups)
         return finish(_together(jnp.einsum("g...k,gko->g...o", rows, matrix)))
 

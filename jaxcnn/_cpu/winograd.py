@@ -79,7 +79,7 @@ def G(taps: int) -> np.ndarray:  # noqa: N802
 
 
 def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Tree:
-    """`finish(y)` with `y = A^T [ V · U ] A`: of elements, or where there is one of `bands`."""
+    """`finish(y)` with `y = A^T [ V · U ] A`: of elements; of whole images if `bands` is 1."""
     outputs = window.outputs
     pieces, window = _bands(x, kernel.shape[-1], window)
     tile, tiles = _tile(window), _tiles(window)
@@ -87,7 +87,7 @@ def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) 
     transformed = jnp.dot(_both(window, x.dtype), by_tap, precision="highest")  # U
     transformed = transformed.reshape(SIX**2, *kernel.shape[-2:])
 
-    def part(*pieces: Array) -> Array:
+    def part(*pieces: Array) -> Tree:
         x = _joined(pieces)
         products = lax.dot_general(  # V · U, point by point
             _image_transform(x, window), transformed, (((2,), (1,)), ((0,), (0,)))
@@ -115,8 +115,6 @@ def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     channels, features = x.shape[-1], dy.shape[-1]
     few = rows(len(x), window) < min(channels, features) / 2  # V costs little, even several times
     blocks = _blocks(channels, features, BLOCK if few else PRODUCTS)
-    if blocks == 1:
-        return _kernel_grad(x, dy, window)
     return _by_features(lambda dy: _kernel_grad(x, dy, window), dy, blocks)
 
 
@@ -146,6 +144,8 @@ def _blocks(channels: int, features: int, most: int) -> int:
 
 def _by_features(f: Callable[[Array], Array], array: Array, blocks: int) -> Array:
     """`f` of an array whose last axis is that of the features, as it is that of the result."""
+    if blocks == 1:
+        return f(array)
     split = array.reshape(*array.shape[:-1], blocks, -1)
     found = lax.map(
         lambda number: f(lax.dynamic_index_in_dim(split, number, -2, keepdims=False)),
@@ -180,7 +180,7 @@ def _bands(x: Array, features: int, window: Window) -> tuple[tuple[Array, ...], 
 
 
 def bands(window: Window, width: int) -> int:
-    """Of an image: 1, or some of whole tiles, in an image with as many rows of outputs."""
+    """How many bands of whole tiles an image is in: 1 where its outputs have not as many rows."""
     height, tile = window.size[0], _tile(window)[0]
     if height != window.outputs[0] or min(window.pads[0]) < 0:
         return 1

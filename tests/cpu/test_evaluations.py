@@ -194,6 +194,7 @@ def test_what_is_done_to_parts_is_done_to_all(at, channels, features, groups, mo
         (winograd, "PART"),
         (patches, "LEAST"),
         (parts, "CACHE"),
+        (choice, "COPY"),
     ]:
         monkeypatch.setattr(module, name, 1)
     x, kernel, dy = numbers(at, 4, channels, features, groups)

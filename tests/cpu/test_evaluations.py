@@ -192,6 +192,7 @@ def test_what_is_done_to_parts_is_done_to_all(at, channels, features, groups, mo
     for module, name in [
         (winograd, "ROWS"),
         (winograd, "PART"),
+        (patches, "PART"),
         (patches, "LEAST"),
         (parts, "CACHE"),
         (choice, "COPY"),
@@ -244,6 +245,17 @@ def test_a_cut_is_the_same_convolution(cut, at):
     dimage, dtaps = vjp(same.output(dy))
     assert_close(same.image_grad(dimage), dx)
     assert_close(same.kernel_grad(dtaps), dkernel)
+
+
+@pytest.mark.parametrize("at", VOLUMES)
+def test_volumes_by_parts_of_the_batch(at, monkeypatch):
+    monkeypatch.setattr(choice, "COPY", 1)
+    x, kernel, dy = map(jnp.asarray, numbers(at, 3, 2, 3))
+    y, dx, dkernel = by_loop(x, kernel, dy, at)
+    problem = choice.Problem(3, 2, 3, at, 1, exact=False)
+    assert_close(jax.jit(choice._forward(problem))(x, kernel), y)
+    assert_close(jax.jit(choice._kernel_grad(problem))(x, dy), dkernel)
+    assert_close(jax.jit(choice._input_grad(problem))(dy, kernel), dx)
 
 
 def evaluation(problem, choose):

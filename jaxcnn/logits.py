@@ -12,7 +12,7 @@ Its differential is dy_j = y_j (z'_j - sum_k y_k z'_k), a prime marking a pertur
     <dy, y'> = sum_j dy_j y_j z'_j - (sum_j dy_j y_j) (sum_k y_k z'_k)
     dz_k = y_k (dy_k - sum_j dy_j y_j)                                                         (2)
 
-The Jacobian diag(y) - y y^T is never formed. Residual: y; autodiff keeps the same.
+The Jacobian diag(y) - y y^T is never formed. Residual: y, which autodiff keeps, too.
 
 Log-softmax:
 
@@ -156,20 +156,21 @@ def _softmax(x: Array, where: Array | None, axis: Axis) -> Array:
     return softmax_fwd(x, where, axis)[0]
 
 
-def softmax_fwd(x: Array, where: Array | None, axis: Axis) -> tuple[Array, Array]:
-    """`y` by (1), which is the residual, too."""
+def softmax_fwd(
+    x: Array, where: Array | None, axis: Axis
+) -> tuple[Array, tuple[Array, Array | None]]:
+    """`y` by (1), and the residuals `(y, where)`."""
     exp = jnp.exp(_shifted(x, where, axis))
     y = exp / exp.sum(axis, keepdims=True, where=where)
     y = masked(y, where, 0)
-    return y, y
+    return y, (y, where)
 
 
-def softmax_bwd(axis: Axis, y: Array, dy: Array) -> tuple[Array, None]:
-    """`(dx, None)` by (2), from the residual of `softmax_fwd` and the output's cotangent.
-
-    `y` is 0 where an element takes no part, and so are its terms.
-    """
-    return y * (dy - (dy * y).sum(axis, keepdims=True)), None
+def softmax_bwd(axis: Axis, residuals: tuple[Array, Array | None], dy: Array) -> tuple[Array, None]:
+    """`(dx, None)` by (2), from the residuals of `softmax_fwd` and the output's cotangent."""
+    y, where = residuals
+    dx = y * (dy - (dy * y).sum(axis, keepdims=True))
+    return masked(dx, where, 0), None  # for 0 times a sum that is not finite is NaN
 
 
 _softmax.defvjp(softmax_fwd, softmax_bwd)
@@ -201,7 +202,7 @@ def log_softmax_bwd(
         total = jnp.where(total == 0, jnp.ones((), total.dtype), total)
     dy = masked(dy, where, 0)
     dx = dy - exp * (dy.sum(axis, keepdims=True) / total)
-    return masked(dx, where, 0), None  # for 0 times a sum that is not finite is NaN
+    return masked(dx, where, 0), None  # as in `softmax_bwd`
 
 
 _log_softmax.defvjp(log_softmax_fwd, log_softmax_bwd)

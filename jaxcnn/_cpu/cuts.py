@@ -14,7 +14,7 @@ The outputs of one place u along the first axis meet as many slices of a volume 
 taps t along it. What they meet are channels of images, of which there are as many as places:
 
     x'[u][i, (t,c)] = x[s·u + d·t - p, i, c]        kernel'[q, (t,c)] = kernel[t, q, c]
-    y[u] = x'[u] convolved with kernel'             dx[a] = sum of dx'[u][(t)] where s·u + d·t - p = a
+    y[u] = x'[u] convolved with kernel'             dx[a] = sum of dx'[u][t] for s·u + d·t - p = a
 
 for all that is behind the first axis: i in an image, q in a kernel of one axis less. The sum is
 gathered from the taps: each one's slices, with s - 1 of zeros between, moved by d·t - p.

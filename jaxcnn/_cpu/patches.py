@@ -7,11 +7,12 @@
     input          rows of dy (by the windows that hold an element), times the kernel's transpose
 
 The rows of a whole batch would be as many times as large as the images as the kernel has taps. They
-are made and consumed by parts of the batch that fit the cache. XLA:CPU evaluates a kernel's
-gradient by a loop that is not blocked for the cache at all; and for an image's by strides it
-multiplies the zeros between the elements of dy, which here are not there: elements of x with one
-remainder by the strides meet the same taps (`_taps.py`, (2)), and remainders whose taps read the
-same windows are one multiplication.
+are made and consumed by parts of the batch that fit the cache; for the gradients, and images of
+which not even one does, by bands of an image. XLA:CPU evaluates a kernel's gradient by a loop that
+is not blocked for the cache at all; and for an image's by strides it multiplies the zeros between
+the elements of dy, which here are not there: elements of x with one remainder by the strides meet
+the same taps (`_taps.py`, (2)), and remainders whose taps read the same windows are one
+multiplication.
 
 Where there are few channels out, a matrix of so few columns would not fill the registers. So a row
 is what `block` windows, next to each other along the last axis, meet together, and the matrix has a
@@ -38,7 +39,7 @@ from jax import Array, lax
 
 from jaxcnn._cpu.parts import Finish, Tree, as_it_is, images_per_part, map_parts, once, sum_parts
 from jaxcnn._taps import merge, pad, read, take, writers
-from jaxcnn._window import Window, span
+from jaxcnn._window import Sizes, Window, span
 
 PART = 2**20  # elements of the rows of one part: 4 MiB in float32
 PRODUCTS = 2**23  # elements of z of one part: that it fits no cache costs less than parts would
@@ -98,15 +99,31 @@ def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
         rows = read(pad(x, window.pads, 0), (0,) * len(window.taps), window)
         dmatrix = jnp.einsum("rk,ro->ko", rows.reshape(-1, channels), dy.reshape(-1, features))
         return dmatrix.reshape(*window.taps, channels, features)
-    block = _block(window, features)
-    blocks = -(-window.outputs[-1] // block)
+    band = _band(window, channels)
+    block = _block(band, features)
+    blocks = -(-band.outputs[-1] // block)
 
-    def part(x: Array, dy: Array) -> Array:
-        rows = _rows(x, window, block)
-        short = (0, blocks * block - window.outputs[-1])
-        whole = pad(dy, ((0, 0),) * (len(window.taps) - 1) + (short,), 0)
+    def of_band(x: Array, dy: Array) -> Array:
+        rows = _rows(x, band, block)
+        short = (0, blocks * block - band.outputs[-1])
+        whole = pad(dy, ((0, 0),) * (len(band.taps) - 1) + (short,), 0)
         columns = whole.reshape(-1, block * features)
         return jnp.einsum("rk,ro->ok", rows.reshape(-1, rows.shape[-1]), columns)
+
+    def part(x: Array, dy: Array) -> Array:
+        if band == window:
+            return of_band(x, dy)
+        padded = pad(x, (window.pads[0], *((0, 0),) * (len(window.taps) - 1)), 0)
+        outputs = band.outputs[0]
+
+        def numbered(number: Array) -> Array:
+            first = number[0] * outputs
+            return of_band(
+                lax.dynamic_slice_in_dim(padded, first * band.strides[0], band.size[0], 1),
+                lax.dynamic_slice_in_dim(dy, first, outputs, 1),
+            )
+
+        return sum_parts(numbered, 1, jnp.arange(dy.shape[1] // outputs))
 
     total = sum_parts(part, _images(x, window), x, dy)
     outer = math.prod(window.taps[:-1])
@@ -147,18 +164,21 @@ def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Arr
         ]
         return by_tap[:, np.array(numbers)].reshape(groups, -1, channels)
 
-    def part(dy: Array) -> Array:
-        padded = pad(_by_group(dy, groups), pads, 0)
+    height = _height(counts, math.prod(window.taps) * features)
+    bands, band = -(-counts[0] // max(height, 1)), (height, *counts[1:])
+    (low, high), *others = pads
+    pads = ((low, high + bands * height - counts[0]), *others)  # that all bands are whole
+
+    def of_band(padded: Array) -> Array:
+        """`(groups, N, j, r, j, r, C / groups)`, as `merge` has them."""
         found: dict[tuple, Array] = {}
         for shifts, together in alike.items():
             if not shifts:
-                zeros = jnp.zeros((groups, len(dy), *counts, channels), dy.dtype)
+                zeros = jnp.zeros((*padded.shape[:2], *band, channels), dy.dtype)
                 found |= dict.fromkeys(together, zeros)
                 continue
             starts = [tuple(low - a for (low, _), a in zip(pads, q, strict=True)) for q in shifts]
-            rows = jnp.concatenate(
-                [take(padded, start, counts, (1,) * axes) for start in starts], -1
-            )
+            rows = jnp.concatenate([take(padded, start, band, (1,) * axes) for start in starts], -1)
             matrix = jnp.concatenate([taps(shifts, r) for r in together], -1)
             product = jnp.einsum("g...k,gkc->g...c", rows, matrix)
             found |= dict(zip(together, jnp.split(product, len(together), -1), strict=True))
@@ -166,7 +186,19 @@ def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Arr
         stacked = stacked.reshape(*remainders, *stacked.shape[1:])
         batch = (axes, axes + 1)  # groups and images
         order = (*batch, *(a for j in range(axes) for a in (axes + 2 + j, j)), 2 * axes + 2)
-        return _together(merge(stacked.transpose(order), window))
+        return stacked.transpose(order)
+
+    def part(dy: Array) -> Array:
+        padded = pad(_by_group(dy, groups), pads, 0)
+        if band == counts:
+            return _together(merge(of_band(padded), window))
+
+        def numbered(number: Array) -> Array:
+            rows = padded.shape[2] - (bands - 1) * height
+            return of_band(lax.dynamic_slice_in_dim(padded, number[0] * height, rows, 2))[None]
+
+        dx = jnp.moveaxis(map_parts(numbered, 1, jnp.arange(bands)), 0, 2)
+        return _together(merge(lax.collapse(dx, 2, 4), window))
 
     # Where windows lie beside each other rows are elements of dy, which need no memory.
     beside = all(len(table) == 1 for table in tables)
@@ -175,6 +207,23 @@ def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Arr
 
 
 # Rows of one group, by blocks of windows ---------------------------------------------------------
+
+
+def _height(outputs: Sizes, width: int) -> int:
+    """Of a band, along the first axis: of all outputs, where their rows, each so wide, are few."""
+    elements = math.prod(outputs) * width
+    return outputs[0] if elements <= 2 * PART else max(PART * outputs[0] // elements, 1)
+
+
+def _band(window: Window, channels: int) -> Window:
+    """The window of one band: of as many outputs as each other, and padded already if not all."""
+    outputs = window.outputs[0]
+    wanted = _height(window.outputs, math.prod(window.taps) * channels)
+    height = max(n for n in range(1, wanted + 1) if outputs % n == 0)
+    if height == outputs or 2 * height < wanted:
+        return window
+    size = window.strides[0] * (height - 1) + span(window.taps[0], window.dilation[0])
+    return window._replace(size=(size, *window.size[1:]), pads=((0, 0), *window.pads[1:]))
 
 
 def _block(window: Window, features: int) -> int:

@@ -51,9 +51,10 @@ GEOMETRIES = [
 
 @pytest.mark.parametrize("at", GEOMETRIES)
 @pytest.mark.parametrize(("channels", "features", "groups"), [(1, 2, 1), (4, 6, 2)])
-@pytest.mark.parametrize("least", [1, patches.LEAST])
-def test_patches(at, channels, features, groups, least, monkeypatch):
-    monkeypatch.setattr(patches, "PART", 1)  # with the first `least`, an image a part
+@pytest.mark.parametrize(("part", "least"), [(1, 1), (1, patches.LEAST), (100, 1)])
+def test_patches(at, channels, features, groups, part, least, monkeypatch):
+    # With the first two, bands of a row, of one image or all; with the last, of a few rows.
+    monkeypatch.setattr(patches, "PART", part)
     monkeypatch.setattr(patches, "LEAST", least)
     x, kernel, dy = numbers(at, 3, channels, features, groups)
     y, dx, dkernel = by_loop(x, kernel, dy, at, groups)
@@ -269,7 +270,8 @@ def evaluation(problem, choose):
         (64, 64, window((32, 32), (3, 3)), 1, ("winograd", "winograd", "choice")),
         (64, 64, window((32, 32), (3, 3)), 64, ("depthwise", "depthwise", "choice")),
         (64, 256, window((56, 56), (1, 1), pads=0), 1, ("patches", "patches", "patches")),
-        (64, 128, window((32, 32), (3, 3), strides=2), 1, ("patches", "patches", "patches")),
+        (64, 128, window((32, 32), (3, 3), strides=2), 1, (None, "patches", "patches")),
+        (128, 256, window((16, 16), (3, 3), strides=2), 1, ("patches", "patches", "patches")),
         (1, 6, window((28, 28), (5, 5), pads=2), 1, ("patches", "patches", "choice")),
         (6, 16, window((14, 14), (5, 5), pads=0), 1, ("patches", "patches", "choice")),
         (64, 64, window((4096,), (9,), pads=4), 1, (None, "patches", None)),

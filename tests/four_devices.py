@@ -30,12 +30,14 @@ def loss_of_every_evaluation(params, images, labels, ops=jaxcnn):
     """Each evaluation of a convolution that a CPU has, and padded pools."""
     x = ops.conv(images, params["patches"], strides=2)
     x = ops.max_pool(x, (3, 3), padding="SAME")
+    x = ops.conv(x, params["widen"])
     x = ops.conv_relu(x, params["winograd"], params["bias"])
     x = ops.conv(x, params["wider"])
     x = ops.conv(x, params["wide"])  # Winograd's way by blocks of features: few rows for them
     x = ops.conv(x, params["narrower"])
-    x = ops.conv(x, params["depthwise"], feature_group_count=16)
+    x = ops.conv(x, params["depthwise"], feature_group_count=32)
     x = ops.conv(x, params["dilated"], kernel_dilation=2)
+    x = ops.conv(x, params["narrow"])
     x = ops.conv(x[..., None], params["volume"])[..., 0]
     x = ops.conv_relu_max_pool(x, params["pooled"], pool_shape=2)
     logits = ops.flatten(ops.avg_pool(x, x.shape[1:3]))
@@ -46,14 +48,16 @@ def problem_of_every_evaluation(batch):
     rng = np.random.default_rng(0)
     shapes = {
         "patches": (3, 3, 16, 16),
-        "winograd": (3, 3, 16, 24),
-        "bias": (24,),
-        "wider": (1, 1, 24, 256),
+        "widen": (1, 1, 16, 32),
+        "winograd": (3, 3, 32, 48),
+        "bias": (48,),
+        "wider": (1, 1, 48, 256),
         "wide": (3, 3, 256, 256),
-        "narrower": (1, 1, 256, 16),
-        "depthwise": (3, 3, 1, 16),
-        "dilated": (3, 3, 16, 16),
+        "narrower": (1, 1, 256, 32),
+        "depthwise": (3, 3, 1, 32),
+        "dilated": (3, 3, 32, 32),
         "volume": (3, 3, 3, 1, 1),
+        "narrow": (1, 1, 32, 16),
         "pooled": (3, 3, 16, 8),
     }
     params = {name: rng.normal(size=shape) / 12 for name, shape in shapes.items()}
@@ -106,7 +110,7 @@ def check_divided_features():
     """Each device has some of the features: kernel and bias vary where the images do not."""
     mesh = jax.make_mesh((4,), ("features",), axis_types=(AxisType.Auto,))
     rng = np.random.default_rng(0)
-    shapes = (8, 12, 12, 16), (3, 3, 16, 64), (64,)
+    shapes = (8, 12, 12, 32), (3, 3, 32, 128), (128,)
     args = [jnp.float32(rng.normal(size=shape) / 12) for shape in shapes]
     specs = P(), P(None, None, None, "features"), P("features")
 

@@ -18,11 +18,15 @@ on two cores with AVX2, in float32, as the time of `otherwise` over that of the 
     to few        to 8 channels, from twice as       1.6 to 16
                   many at least
 
-Since then, on two cores with AVX-512: kernels from 1 to 12 channels to 16 by patches, forward, 1.0
-to 4.9, and from 3 to 24 and 32, 1.7 to 6.8, where 4 and more to as many are 0.4 to 0.9. Winograd's
-way from 16 channels to 16, forward, 0.5, from 24 to 24 1.0, and from 32 to 32 1.4; of images in
-bands of rows 1.1 to 1.8, where as one they were 0.5 (224x224x64); both gradients, of an eighth as
-many rows as channels, 1.1 to 1.7, of a sixteenth 1.0 to 1.1.
+Since then, on two cores with AVX-512: kernels from 1 to 6 channels to 16 by patches, forward, 0.8
+to 4.9, from 8 and 12, 0.5 to 1.0, and from 3 to 24 and 32, 1.5 to 6.8, where 4 and more to as many
+are 0.4 to 0.9. Winograd's way, forward, from 12 and 16 channels to 16, 0.4 to 0.6, to 32 and from
+24 to 24 0.5 to 0.7, and from 32 to 32 0.9 to 1.4; a kernel's gradient of 12 and 16 channels to 16,
+0.5 to 1.1 of that by patches, to 32 0.7 to 1.5; of images in bands of rows 1.1 to 1.8, where as one
+they were 0.5 (224x224x64); both gradients, of an eighth as many rows as channels, 1.1 to 1.7, of a
+sixteenth 1.0 to 1.1. Dilated, from 16 channels forward 0.4 to 0.7, from 32 1.0 to 1.4. Cut by
+strides, to 16 and 32 features forward 0.4 to 0.6, to 64 1.2 to 1.4; of 16 features the kernel's
+gradient 0.6 to 0.9 of that by patches, the image's 1.1 to 2.2.
 
 Volumes, cut to images: 1.5 to 15 forward, and both gradients 1.6 to 400. What is cut is a copy, of
 volumes several times as large as x, and so it is made by parts of the batch: 4 volumes of 32x64x64
@@ -74,6 +78,8 @@ from jaxcnn._window import Window
 
 COPY = 2**21  # elements of a copy of images that is larger than they: 8 MiB in float32
 OUTPUTS = 2**10  # for fewer a feature, to turn the kernel's gradient takes longer than its sum
+LEAST = 12  # channels for Winograd's way, against other ways in here
+ALONE = 32  # and forward, where XLA's convolution is the other way
 WIDE = 128  # channels, of which a row is worth being written
 TAPS = 64  # at most, of a window whose sum is written out
 Sum = Callable[[Array, Array], Tree]  # an array, or what it is finished to
@@ -219,7 +225,9 @@ def _finished(evaluate: Sum, finish: Finish) -> Sum:
     return lambda x, kernel: finish(evaluate(x, kernel))
 
 
-def _forward(problem: Problem, finish: Finish = as_it_is, of_elements: bool = True) -> Sum | None:
+def _forward(
+    problem: Problem, finish: Finish = as_it_is, of_elements: bool = True, least: int = ALONE
+) -> Sum | None:
     _, channels, features, window, groups, exact = problem
     if max(window.input_dilation) > 1:
         evaluate = _input_grad(problem.adjoint)
@@ -228,18 +236,18 @@ def _forward(problem: Problem, finish: Finish = as_it_is, of_elements: bool = Tr
     if channels == features == groups > 1:
         return partial(depthwise.forward, window=window, finish=finish)
     large = winograd.SIX**2 * channels * features > winograd.PRODUCTS  # U: then for more rows alone
-    if _suits_winograd(problem, rows=1 if large else 1 / 2):
+    if _suits_winograd(problem, rows=1 if large else 1 / 2, least=least):
         if of_elements or winograd.bands(window, max(channels, features)) == 1:
             return partial(winograd.forward, window=window, finish=finish)
         return _finished(partial(winograd.forward, window=window), finish)
-    if _suits_winograd(problem, rows=1 / 8):
+    if _suits_winograd(problem, rows=1 / 8, least=least):
         return partial(winograd.forward_by_features, window=window, finish=finish)
-    if cut := _cut(problem):
+    if cut := _cut(problem, least):
         return _forward_by_cut(problem, cut, finish, of_elements)
     if _suits_few(problem):
         return partial(patches.forward_to_few, window=window, finish=finish)
     strided = max(window.strides) > 1 and channels >= WIDE
-    few = channels < FEW and features <= (2 * FEW if channels == 3 else FEW)
+    few = channels < FEW // 2 and features <= (2 * FEW if channels == 3 else FEW)
     tiny = any(size < taps for size, taps in zip(window.size, window.taps, strict=True))
     if groups > 1 or max(window.taps) == 1 or strided or few or tiny:
         return partial(
@@ -257,7 +265,7 @@ def _kernel_grad(problem: Problem) -> Sum | None:
         return partial(depthwise.kernel_grad, window=window)
     if _suits_winograd(problem, rows=1 / 8):
         return partial(winograd.kernel_grad, window=window)
-    if cut := _cut(problem):
+    if cut := _cut(problem, LEAST):
         return _kernel_grad_by_cut(problem, cut)
     plain = groups == max(window.strides) == 1 < max(window.taps)
     outputs = problem.images * math.prod(window.outputs)
@@ -266,16 +274,16 @@ def _kernel_grad(problem: Problem) -> Sum | None:
     return partial(patches.kernel_grad, window=window, groups=groups)
 
 
-def _input_grad(problem: Problem) -> Sum | None:
+def _input_grad(problem: Problem, least: int = ALONE) -> Sum | None:
     _, channels, features, window, groups, _ = problem
     if _is_matmul(problem):
         return patches.input_grad_of_one_tap
     if max(window.strides) == 1:
-        evaluate = _forward(problem.adjoint)
+        evaluate = _forward(problem.adjoint, least=least)
         return evaluate and (lambda dy, kernel: evaluate(dy, turned(kernel, groups)))
     if channels == features == groups > 1:
         return partial(depthwise.input_grad, window=window)
-    if cut := _cut(problem):
+    if cut := _cut(problem, 1):
         return _input_grad_by_cut(problem, cut)
     if channels < FEW and groups == 1:
         return _input_grad_by_cut(problem, cuts.by_strides(window))
@@ -290,7 +298,7 @@ def _forward_by_cut(problem: Problem, cut: cuts.Cut, finish: Finish, of_elements
     whole = not of_elements and cut.images > 1  # an image is several of the smaller problem's
     within, then = (as_it_is, finish) if whole else (finish, as_it_is)
     as_rows = partial(patches.forward, window=cut.window, blocks=not problem.exact, finish=within)
-    inner = _forward(smaller, within, of_elements or whole) or as_rows
+    inner = _forward(smaller, within, of_elements or whole, LEAST) or as_rows
 
     def evaluate(x: Array, kernel: Array) -> Tree:
         small = cut.kernel(kernel)
@@ -319,7 +327,7 @@ def _kernel_grad_by_cut(problem: Problem, cut: cuts.Cut) -> Sum:
 def _input_grad_by_cut(problem: Problem, cut: cuts.Cut) -> Sum:
     images, smaller = _by_cut(problem, cut)
     as_rows = partial(patches.forward, window=smaller.adjoint.window, blocks=not problem.exact)
-    inner = _input_grad(smaller) or (lambda dy, kernel: as_rows(dy, turned(kernel, 1)))
+    inner = _input_grad(smaller, LEAST) or (lambda dy, kernel: as_rows(dy, turned(kernel, 1)))
 
     def evaluate(dy: Array, kernel: Array) -> Array:
         small = cut.kernel(kernel)
@@ -332,7 +340,7 @@ def _input_grad_by_cut(problem: Problem, cut: cuts.Cut) -> Sum:
     return evaluate
 
 
-def _cut(problem: Problem) -> cuts.Cut | None:
+def _cut(problem: Problem, least: int) -> cuts.Cut | None:
     """The same convolution as one of images, if of volumes; or as one that Winograd's way suits."""
     window = problem.window
     if problem.groups > 1 or max(window.taps) == 1:
@@ -342,13 +350,13 @@ def _cut(problem: Problem) -> cuts.Cut | None:
     if len(window.size) < 2:
         return None
     if max(window.strides) > 1:
-        cut = cuts.by_strides(window)
+        cut, wide = cuts.by_strides(window), problem.features >= 2 * least
     elif max(window.dilation) > 1:
-        cut = cuts.by_dilation(window)
+        cut, wide = cuts.by_dilation(window), min(problem.channels, problem.features) >= least
     else:
         return None
     more = math.prod((*cut.window.taps, *window.strides)) / math.prod(window.taps)  # zeros
-    return cut if _suits_winograd(_by_cut(problem, cut)[1], more) else None
+    return cut if wide and _suits_winograd(_by_cut(problem, cut)[1], more) else None
 
 
 def _by_cut(problem: Problem, cut: cuts.Cut) -> tuple[int, Problem]:
@@ -373,7 +381,9 @@ def _is_matmul(problem: Problem) -> bool:
     return alone and set(window.pads) <= {(0, 0)} and problem.groups == 1
 
 
-def _suits_winograd(problem: Problem, more: float = 1, rows: float = 1 / 2) -> bool:
+def _suits_winograd(
+    problem: Problem, more: float = 1, rows: float = 1 / 2, least: int = LEAST
+) -> bool:
     images, channels, features, window, groups, exact = problem
     return (
         not exact
@@ -381,8 +391,8 @@ def _suits_winograd(problem: Problem, more: float = 1, rows: float = 1 / 2) -> b
         and len(window.taps) == 2
         and all(2 <= taps <= 5 for taps in window.taps)
         and window.strides == window.dilation == (1, 1)
-        and min(channels, features) >= 12
-        and max(channels, features) >= FEW
+        and min(channels, features) >= least
+        and channels * features >= 2 * FEW**2
         and winograd.saving(window) >= 1.5 * more
         and winograd.rows(images, window) >= min(channels, features) * rows  # else U is most work
     )

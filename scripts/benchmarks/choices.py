@@ -37,12 +37,16 @@ ORDER = ("depthwise", "winograd", "winograd, cut", "patches", "patches, cut", "t
 
 # What LAYERS have little of, and the two sides of each threshold.
 MORE = [
-    # Channels: fewer than 16 are patches, on 12 and 16 Winograd's way begins
+    # Channels: fewer than 8 are patches, on 16 to 32 (forward on 32) Winograd's way begins
+    conv("3x3 6>6", (64, 32, 32, 6), (3, 3), 6),
     conv("3x3 8>8", (64, 32, 32, 8), (3, 3), 8),
     conv("3x3 8>16", (64, 32, 32, 8), (3, 3), 16),
     conv("3x3 12>12", (64, 32, 32, 12), (3, 3), 12),
     conv("3x3 12>16", (64, 32, 32, 12), (3, 3), 16),
     conv("3x3 16>16", (64, 32, 32, 16), (3, 3), 16),
+    conv("3x3 16>32", (64, 32, 32, 16), (3, 3), 32),
+    conv("3x3 24>24", (64, 32, 32, 24), (3, 3), 24),
+    conv("3x3 32>32", (64, 32, 32, 32), (3, 3), 32),
     # To few: half as many and 8 at most, of images that are not too large
     conv("3x3 64>3", (64, 32, 32, 64), (3, 3), 3),
     conv("3x3 64>3, 128x128", (4, 128, 128, 64), (3, 3), 3),

@@ -172,11 +172,11 @@ CUTS = [
 
 
 FINISHED = [
-    pytest.param(window((24, 6), (3, 3)), 16, 12, 1, id="winograd, in bands"),
-    pytest.param(window((9, 6), (3, 3)), 16, 12, 1, id="winograd"),
-    pytest.param(window((4, 4), (3, 3)), 16, 16, 1, id="winograd, by features"),
-    pytest.param(window((12, 12), (3, 3), dilation=2, pads=2), 16, 16, 1, id="dilation"),
-    pytest.param(window((16, 16), (5, 5), strides=2, pads=2), 16, 16, 1, id="strides"),
+    pytest.param(window((24, 6), (3, 3)), 32, 32, 1, id="winograd, in bands"),
+    pytest.param(window((9, 6), (3, 3)), 32, 32, 1, id="winograd"),
+    pytest.param(window((4, 4), (3, 3)), 32, 32, 1, id="winograd, by features"),
+    pytest.param(window((12, 12), (3, 3), dilation=2, pads=2), 32, 32, 1, id="dilation"),
+    pytest.param(window((16, 16), (5, 5), strides=2, pads=2), 3, 64, 1, id="strides"),
     pytest.param(window((6, 6), (3, 3)), 16, 4, 1, id="to few"),
     pytest.param(window((6, 5), (3, 3)), 6, 6, 6, id="depthwise"),
     pytest.param(window((6, 5), (3, 3)), 4, 6, 2, id="groups"),
@@ -272,6 +272,10 @@ def evaluation(problem, choose):
         (64, 256, window((56, 56), (1, 1), pads=0), 1, ("patches", "patches", "patches")),
         (64, 128, window((32, 32), (3, 3), strides=2), 1, (None, "patches", "patches")),
         (128, 256, window((16, 16), (3, 3), strides=2), 1, ("patches", "patches", "patches")),
+        (8, 16, window((32, 32), (3, 3)), 1, (None, "patches", "choice")),
+        (16, 16, window((32, 32), (3, 3)), 1, (None, "patches", None)),
+        (16, 32, window((32, 32), (3, 3)), 1, (None, "winograd", None)),
+        (32, 32, window((32, 32), (3, 3)), 1, ("winograd", "winograd", "choice")),
         (1, 6, window((28, 28), (5, 5), pads=2), 1, ("patches", "patches", "choice")),
         (6, 16, window((14, 14), (5, 5), pads=0), 1, ("patches", "patches", "choice")),
         (64, 64, window((4096,), (9,), pads=4), 1, (None, "patches", None)),

@@ -25,16 +25,18 @@ are 0.4 to 0.9. Winograd's way, forward, from 12 and 16 channels to 16, 0.4 to 0
 0.5 to 1.1 of that by patches, to 32 0.7 to 1.5; of images in bands of rows 1.1 to 1.8, where as one
 they were 0.5 (224x224x64); both gradients, of an eighth as many rows as channels, 1.1 to 1.7, of a
 sixteenth 1.0 to 1.1. Dilated, from 16 channels forward 0.4 to 0.7, from 32 1.0 to 1.4. Cut by
-strides, to 16 and 32 features forward 0.4 to 0.6, to 64 1.2 to 1.4; of 16 features the kernel's
-gradient 0.6 to 0.9 of that by patches, the image's 1.1 to 2.2.
+strides, of 5 taps and more, to 16 and 32 features forward 0.4 to 0.6, to 64 1.2 to 1.4; of 16
+features the kernel's gradient 0.6 to 0.9 of that by patches, the image's 1.0 to 1.4, and of 4 taps
+both 0.4 to 0.8.
 
 Volumes, cut to images: 1.5 to 15 forward, and both gradients 1.6 to 400. What is cut is a copy, of
 volumes several times as large as x, and so it is made by parts of the batch: 4 volumes of 32x64x64
 by 5x3x3 taps take 99 ms and 89 MiB, where at once they took 164 and 356.
 
 Strides, forward by patches, there: 0.5 to 0.9 from 16 and 32 channels, 0.7 to 1.1 from 64, and 0.7
-to 2.3 from 128 and more. Gradients of images whose rows fit no cache, by bands: a kernel's 1.0 to
-2.7 of what it took by images and an image's 0.9 to 1.9, in a quarter to a half of the memory.
+to 2.3 from 128 and more. An image's gradient by strides 0.7 to 1.3 as long as XLA's has 32 MiB for
+its products, 1.6 to 7 above. Gradients of images whose rows fit no cache, by bands: a kernel's 1.0
+to 2.7 of what it took by images and an image's 0.9 to 1.9, in a quarter to a half of the memory.
 
 Images smaller than the kernel, forward by patches, 1.1 to 7 there, and 100 for 2x2 images of 512
 channels. A kernel's gradient of fewer than 1024 outputs, by patches 0.4 to 1.1.
@@ -242,7 +244,7 @@ def _forward(
         return _finished(partial(winograd.forward, window=window), finish)
     if _suits_winograd(problem, rows=1 / 8, least=least):
         return partial(winograd.forward_by_features, window=window, finish=finish)
-    if cut := _cut(problem, least):
+    if cut := _cut(problem, _is_wide(problem, least)):
         return _forward_by_cut(problem, cut, finish, of_elements)
     if _suits_few(problem):
         return partial(patches.forward_to_few, window=window, finish=finish)
@@ -265,7 +267,7 @@ def _kernel_grad(problem: Problem) -> Sum | None:
         return partial(depthwise.kernel_grad, window=window)
     if _suits_winograd(problem, rows=1 / 8):
         return partial(winograd.kernel_grad, window=window)
-    if cut := _cut(problem, LEAST):
+    if cut := _cut(problem, _is_wide(problem, LEAST)):
         return _kernel_grad_by_cut(problem, cut)
     plain = groups == max(window.strides) == 1 < max(window.taps)
     outputs = problem.images * math.prod(window.outputs)
@@ -283,10 +285,8 @@ def _input_grad(problem: Problem, least: int = ALONE) -> Sum | None:
         return evaluate and (lambda dy, kernel: evaluate(dy, turned(kernel, groups)))
     if channels == features == groups > 1:
         return partial(depthwise.input_grad, window=window)
-    if cut := _cut(problem, 1):
+    if cut := _cut(problem, channels >= FEW and _is_wide(problem, LEAST)):
         return _input_grad_by_cut(problem, cut)
-    if channels < FEW and groups == 1:
-        return _input_grad_by_cut(problem, cuts.by_strides(window))
     return partial(patches.input_grad, window=window, groups=groups)
 
 
@@ -340,23 +340,31 @@ def _input_grad_by_cut(problem: Problem, cut: cuts.Cut) -> Sum:
     return evaluate
 
 
-def _cut(problem: Problem, least: int) -> cuts.Cut | None:
-    """The same convolution as one of images, if of volumes; or as one that Winograd's way suits."""
+def _cut(problem: Problem, wide: bool) -> cuts.Cut | None:
+    """The same convolution as one of images, if of volumes; if wide, as one for Winograd's way."""
     window = problem.window
     if problem.groups > 1 or max(window.taps) == 1:
         return None
     if len(window.size) > 2:
         return cuts.by_first_axis(window)
-    if len(window.size) < 2:
+    if len(window.size) < 2 or not wide:
         return None
     if max(window.strides) > 1:
-        cut, wide = cuts.by_strides(window), problem.features >= 2 * least
+        cut = cuts.by_strides(window)
     elif max(window.dilation) > 1:
-        cut, wide = cuts.by_dilation(window), min(problem.channels, problem.features) >= least
+        cut = cuts.by_dilation(window)
     else:
         return None
     more = math.prod((*cut.window.taps, *window.strides)) / math.prod(window.taps)  # zeros
-    return cut if wide and _suits_winograd(_by_cut(problem, cut)[1], more) else None
+    return cut if _suits_winograd(_by_cut(problem, cut)[1], more) else None
+
+
+def _is_wide(problem: Problem, least: int) -> bool:
+    """By strides the channels become more, not the features; and to 2 taps nothing is saved."""
+    channels, features, window = problem.channels, problem.features, problem.window
+    if max(window.strides) > 1:
+        return features >= 2 * least and min(window.taps) > 4
+    return min(channels, features) >= least
 
 
 def _by_cut(problem: Problem, cut: cuts.Cut) -> tuple[int, Problem]:

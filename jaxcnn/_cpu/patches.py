@@ -4,15 +4,15 @@
 
     forward        y = rows · matrix
     kernel         dmatrix = rowsᵀ · dy
-    input          rows of dy (by the windows that hold an element), times the kernel's transpose
+    input          drows = dy · matrixᵀ
+                   dx[n,i] = sum of drows[(n,o), t] for s·o + d·t - p = i
 
 The rows of a whole batch would be as many times as large as the images as the kernel has taps. They
-are made and consumed by parts of the batch that fit the cache; for the gradients, and images of
-which not even one does, by bands of an image. XLA:CPU evaluates a kernel's gradient by a loop that
-is not blocked for the cache at all; and for an image's by strides it multiplies the zeros between
-the elements of dy, which here are not there: elements of x with one remainder by the strides meet
-the same taps (`_taps.py`, (2)), and remainders whose taps read the same windows are one
-multiplication.
+are made and consumed by parts of the batch that fit the cache; for the gradients of images of which
+not even one does, by bands of an image. XLA:CPU evaluates a kernel's gradient by a loop that is not
+blocked for the cache at all, and has memory for all of drows. Here those of one part are added up
+without being scattered: elements of x with one remainder by the strides have the same taps to add
+(`_taps.py`, (2)).
 
 Where there are few channels out, a matrix of so few columns would not fill the registers. So a row
 is what `block` windows, next to each other along the last axis, meet together, and the matrix has a
@@ -29,7 +29,6 @@ processing", 2006, for the rows.
 """
 
 import functools
-import itertools
 import math
 import operator
 
@@ -43,7 +42,7 @@ from jaxcnn._window import Sizes, Window, span
 
 PART = 2**20  # elements of the rows of one part: 4 MiB in float32
 PRODUCTS = 2**23  # elements of z of one part: that it fits no cache costs less than parts would
-WHOLE = 2**21  # elements of dx of a batch that is not cut: 8 MiB in float32
+WHOLE = 2**21  # elements of drows of a batch that is not cut: 8 MiB in float32
 LEAST = 256  # rows in a part: for fewer, reading the matrix takes longer than multiplying by it
 COLUMNS = 32  # that fill the registers
 BLOCK = 4  # windows at most
@@ -143,67 +142,59 @@ def input_grad_of_one_tap(dy: Array, kernel: Array) -> Array:
 
 
 def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Array:
-    """Rows of `dy`, by remainders, times the kernel's transpose."""
-    tables, counts, pads = writers(window)
+    """What is an element's of `drows = dy · matrixᵀ`, added up."""
+    _, counts, pads = writers(window)
     channels, features = kernel.shape[-2:]
-    by_tap = _by_group(kernel.reshape(-1, channels, features), groups).swapaxes(2, 3)
-    axes = len(counts)
-    remainders = tuple(table.shape[1] for table in tables)
-    alike: dict[tuple, list[tuple]] = {}  # what windows q are read: for which remainders r
-    for r in itertools.product(*map(range, remainders)):
-        along = [np.flatnonzero(table[:, at] >= 0) for table, at in zip(tables, r, strict=True)]
-        alike.setdefault(tuple(itertools.product(*along)), []).append(r)
+    by_tap = _by_group(kernel.reshape(-1, channels, features), groups)
+    width = math.prod(window.taps) * channels * groups
+    height = _height(counts, width)
+    bands = -(-counts[0] // max(height, 1))
 
-    def taps(shifts: tuple, r: tuple) -> Array:
-        numbers = [
-            np.ravel_multi_index(
-                [table[at] for table, at in zip(tables, zip(q, r, strict=True), strict=True)],
-                window.taps,
-            )
-            for q in shifts
-        ]
-        return by_tap[:, np.array(numbers)].reshape(groups, -1, channels)
-
-    height = _height(counts, math.prod(window.taps) * features)
-    bands, band = -(-counts[0] // max(height, 1)), (height, *counts[1:])
-    (low, high), *others = pads
-    pads = ((low, high + bands * height - counts[0]), *others)  # that all bands are whole
-
-    def of_band(padded: Array) -> Array:
-        """`(groups, N, j, r, j, r, C / groups)`, as `merge` has them."""
-        found: dict[tuple, Array] = {}
-        for shifts, together in alike.items():
-            if not shifts:
-                zeros = jnp.zeros((*padded.shape[:2], *band, channels), dy.dtype)
-                found |= dict.fromkeys(together, zeros)
-                continue
-            starts = [tuple(low - a for (low, _), a in zip(pads, q, strict=True)) for q in shifts]
-            rows = jnp.concatenate([take(padded, start, band, (1,) * axes) for start in starts], -1)
-            matrix = jnp.concatenate([taps(shifts, r) for r in together], -1)
-            product = jnp.einsum("g...k,gkc->g...c", rows, matrix)
-            found |= dict(zip(together, jnp.split(product, len(together), -1), strict=True))
-        stacked = jnp.stack([found[r] for r in itertools.product(*map(range, remainders))])
-        stacked = stacked.reshape(*remainders, *stacked.shape[1:])
-        batch = (axes, axes + 1)  # groups and images
-        order = (*batch, *(a for j in range(axes) for a in (axes + 2 + j, j)), 2 * axes + 2)
-        return stacked.transpose(order)
+    def drows(dy: Array) -> Array:
+        """`(groups, N, *windows, taps · C / groups)`."""
+        found = jnp.einsum("g...o,gtco->g...tc", dy, by_tap)
+        return found.reshape(*dy.shape[:-1], -1)
 
     def part(dy: Array) -> Array:
-        padded = pad(_by_group(dy, groups), pads, 0)
-        if band == counts:
-            return _together(merge(of_band(padded), window))
+        dy = _by_group(dy, groups)
+        if height == counts[0]:
+            return _together(merge(_added(pad(drows(dy), pads, 0), counts, window), window))
+        (low, high), *others = pads
+        dy = pad(dy, ((low, high + bands * height - counts[0]), *others), 0)
+        rows = dy.shape[2] - (bands - 1) * height
 
-        def numbered(number: Array) -> Array:
-            rows = padded.shape[2] - (bands - 1) * height
-            return of_band(lax.dynamic_slice_in_dim(padded, number[0] * height, rows, 2))[None]
+        def band(number: Array) -> Array:
+            some = lax.dynamic_slice_in_dim(dy, number[0] * height, rows, 2)
+            return _added(drows(some), (height, *counts[1:]), window)[None]
 
-        dx = jnp.moveaxis(map_parts(numbered, 1, jnp.arange(bands)), 0, 2)
+        dx = jnp.moveaxis(map_parts(band, 1, jnp.arange(bands)), 0, 2)
         return _together(merge(lax.collapse(dx, 2, 4), window))
 
-    # Where windows lie beside each other rows are elements of dy, which need no memory.
-    beside = all(len(table) == 1 for table in tables)
-    small = len(dy) * math.prod(window.size) * groups * channels <= WHOLE
-    return map_parts(part, len(dy) if beside and small else _images(dy, window), dy)
+    size = math.prod(window.outputs) * width
+    images = images_per_part(len(dy), max(PART // size, 1))
+    return map_parts(part, len(dy) if len(dy) * size <= WHOLE else images, dy)
+
+
+def _added(drows: Array, counts: Sizes, window: Window) -> Array:
+    """`(groups, N, j, r, j, r, C / groups)`, for `merge`, of padded drows: (2) of `_taps.py`."""
+    tables, _, pads = writers(window)
+    axes, channels = len(tables), drows.shape[-1] // math.prod(window.taps)
+    remainders, shifts = zip(*((table.shape[1], len(table)) for table in tables), strict=True)
+    found = []
+    for r in np.ndindex(remainders):
+        terms = []
+        for q in np.ndindex(shifts):
+            tap = [int(table[a, b]) for table, a, b in zip(tables, q, r, strict=True)]
+            if min(tap) < 0:
+                continue
+            first = channels * int(np.ravel_multi_index(tap, window.taps))
+            start = tuple(low - at for (low, _), at in zip(pads, q, strict=True))
+            of_tap = drows[..., first : first + channels]
+            terms.append(take(of_tap, start, counts, (1,) * axes))
+        none = jnp.zeros((*drows.shape[:2], *counts, channels), drows.dtype)
+        found.append(functools.reduce(operator.add, terms) if terms else none)
+    by_remainder = jnp.stack(found).reshape(*remainders, *found[0].shape)
+    return jnp.moveaxis(by_remainder, range(axes), range(3, 3 + 2 * axes, 2))
 
 
 # Rows of one group, by blocks of windows ---------------------------------------------------------

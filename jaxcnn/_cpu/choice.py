@@ -31,12 +31,15 @@ both 0.4 to 0.8.
 
 Volumes, cut to images: 1.5 to 15 forward, and both gradients 1.6 to 400. What is cut is a copy, of
 volumes several times as large as x, and so it is made by parts of the batch: 4 volumes of 32x64x64
-by 5x3x3 taps take 99 ms and 89 MiB, where at once they took 164 and 356.
+by 5x3x3 taps take 99 ms and 89 MiB, where at once they took 164 and 356. With strides in an image,
+volumes cut were 0.1 to 1.2 forward and 0.1 to 1.4 backward of what they are by patches, which are
+1.4 to 3.3 forward, 2 to 22 for the kernel's gradient and 8 to 600 for the volume's.
 
-Strides, forward by patches, there: 0.5 to 0.9 from 16 and 32 channels, 0.7 to 1.1 from 64, and 0.7
-to 2.3 from 128 and more. An image's gradient by strides 0.7 to 1.3 as long as XLA's has 32 MiB for
-its products, 1.6 to 7 above. Gradients of images whose rows fit no cache, by bands: a kernel's 1.0
-to 2.7 of what it took by images and an image's 0.9 to 1.9, in a quarter to a half of the memory.
+Strides, forward by patches, there: 0.5 to 0.9 from 16 and 32 channels, 0.7 to 1.1 from 64, 0.4 to
+1.1 from 128 and more to fewer, and 0.7 to 2.4 to as many and more; along one axis 0.5 to 0.9. An
+image's gradient by strides 0.7 to 1.3 as long as XLA's has 32 MiB for its products, 1.6 to 7 above.
+Gradients of images whose rows fit no cache, by bands: a kernel's 1.0 to 2.7 of what it took by
+images and an image's 0.9 to 1.9, in a quarter to a half of the memory.
 
 Images smaller than the kernel, forward by patches, 1.1 to 7 there, and 100 for 2x2 images of 512
 channels. A kernel's gradient of fewer than 1024 outputs, by patches 0.4 to 1.1.
@@ -82,7 +85,7 @@ COPY = 2**21  # elements of a copy of images that is larger than they: 8 MiB in 
 OUTPUTS = 2**10  # for fewer a feature, to turn the kernel's gradient takes longer than its sum
 LEAST = 12  # channels for Winograd's way, against other ways in here
 ALONE = 32  # and forward, where XLA's convolution is the other way
-WIDE = 128  # channels, of which a row is worth being written
+WIDE = 128  # channels, from and to, for which rows are worth being written
 TAPS = 64  # at most, of a window whose sum is written out
 Sum = Callable[[Array, Array], Tree]  # an array, or what it is finished to
 
@@ -248,7 +251,9 @@ def _forward(
         return _forward_by_cut(problem, cut, finish, of_elements)
     if _suits_few(problem):
         return partial(patches.forward_to_few, window=window, finish=finish)
-    strided = max(window.strides) > 1 and channels >= WIDE
+    axes = len(window.size)
+    wide = axes > 2 or (axes == 2 and min(channels, features) >= WIDE)
+    strided = max(window.strides) > 1 and wide
     few = channels < FEW // 2 and features <= (2 * FEW if channels == 3 else FEW)
     tiny = any(size < taps for size, taps in zip(window.size, window.taps, strict=True))
     if groups > 1 or max(window.taps) == 1 or strided or few or tiny:
@@ -345,8 +350,8 @@ def _cut(problem: Problem, wide: bool) -> cuts.Cut | None:
     window = problem.window
     if problem.groups > 1 or max(window.taps) == 1:
         return None
-    if len(window.size) > 2:
-        return cuts.by_first_axis(window)
+    if len(window.size) > 2:  # a copy, of which strides would read a part alone
+        return cuts.by_first_axis(window) if max(window.strides[1:]) == 1 else None
     if len(window.size) < 2 or not wide:
         return None
     if max(window.strides) > 1:

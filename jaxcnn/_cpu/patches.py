@@ -8,8 +8,8 @@
                    dx[n,i] = sum of drows[(n,o), t] for s·o + d·t - p = i
 
 The rows of a whole batch would be as many times as large as the images as the kernel has taps. They
-are made and consumed by parts of the batch that fit the cache; for the gradients of images of which
-not even one does, by bands of an image. XLA:CPU evaluates a kernel's gradient by a loop that is not
+are made and consumed by parts of the batch that fit the cache; of images of which not even one
+does, by bands of an image. XLA:CPU evaluates a kernel's gradient by a loop that is not
 blocked for the cache at all, and has memory for all of drows. Here those of one part are added up
 without being scattered: elements of x with one remainder by the strides have the same taps to add
 (`_taps.py`, (2)).
@@ -31,6 +31,7 @@ processing", 2006, for the rows.
 import functools
 import math
 import operator
+from collections.abc import Callable
 
 import jax.numpy as jnp
 import numpy as np
@@ -60,13 +61,22 @@ def forward(
     if groups > 1:
         return _forward_by_group(x, kernel, window, groups, finish)
     features = kernel.shape[-1]
-    block = _block(window, features) if blocks else 1
-    matrix = _matrix(kernel, window, block)
+    band = _band(window, x.shape[-1])
+    block = _block(band, features) if blocks else 1
+    matrix = _matrix(kernel, band, block)
+
+    def of_band(x: Array) -> Array:
+        y = _rows(x, band, block) @ matrix  # (N, *windows, blocks, block · O)
+        y = y.reshape(*y.shape[:-2], -1, features)
+        return y[..., : band.outputs[-1], :]
 
     def part(x: Array) -> Tree:
-        y = _rows(x, window, block) @ matrix  # (N, *windows, blocks, block · O)
-        y = y.reshape(*y.shape[:-2], -1, features)
-        return finish(y[..., : window.outputs[-1], :])
+        if band == window:
+            return finish(of_band(x))
+        numbered = _numbered(x, window, band)
+        bands = jnp.arange(window.outputs[0] // band.outputs[0])
+        y = map_parts(lambda number: of_band(numbered(number))[None], 1, bands)
+        return finish(lax.collapse(jnp.moveaxis(y, 0, 1), 1, 3))
 
     return map_parts(part, _images(x, window), x)
 
@@ -112,17 +122,13 @@ def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
     def part(x: Array, dy: Array) -> Array:
         if band == window:
             return of_band(x, dy)
-        padded = pad(x, (window.pads[0], *((0, 0),) * (len(window.taps) - 1)), 0)
-        outputs = band.outputs[0]
+        numbered, outputs = _numbered(x, window, band), band.outputs[0]
 
-        def numbered(number: Array) -> Array:
-            first = number[0] * outputs
-            return of_band(
-                lax.dynamic_slice_in_dim(padded, first * band.strides[0], band.size[0], 1),
-                lax.dynamic_slice_in_dim(dy, first, outputs, 1),
-            )
+        def of_number(number: Array) -> Array:
+            its = lax.dynamic_slice_in_dim(dy, number[0] * outputs, outputs, 1)
+            return of_band(numbered(number), its)
 
-        return sum_parts(numbered, 1, jnp.arange(dy.shape[1] // outputs))
+        return sum_parts(of_number, 1, jnp.arange(window.outputs[0] // outputs))
 
     total = sum_parts(part, _images(x, window), x, dy)
     outer = math.prod(window.taps[:-1])
@@ -215,6 +221,13 @@ def _band(window: Window, channels: int) -> Window:
         return window
     size = window.strides[0] * (height - 1) + span(window.taps[0], window.dilation[0])
     return window._replace(size=(size, *window.size[1:]), pads=((0, 0), *window.pads[1:]))
+
+
+def _numbered(x: Array, window: Window, band: Window) -> Callable[[Array], Array]:
+    """What gives the band of a number, which is an array of one."""
+    padded = pad(x, (window.pads[0], *((0, 0),) * (len(window.taps) - 1)), 0)
+    step = band.outputs[0] * band.strides[0]
+    return lambda number: lax.dynamic_slice_in_dim(padded, number[0] * step, band.size[0], 1)
 
 
 def _block(window: Window, features: int) -> int:

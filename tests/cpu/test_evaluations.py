@@ -283,6 +283,7 @@ def evaluation(problem, choose):
         (1024, 1024, window((4, 4), (3, 3)), 1, (None, "patches", None)),
         (512, 512, window((2, 2), (3, 3)), 1, ("patches", None, "choice")),
         (16, 16, window((16, 16, 16), (3, 3, 3)), 1, ("choice", "choice", "choice")),
+        (16, 16, window((16, 16, 16), (3, 3, 3), strides=2), 1, ("patches", "patches", "patches")),
     ],
 )
 def test_what_is_chosen(channels, features, at, groups, expected):

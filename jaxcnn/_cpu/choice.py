@@ -21,13 +21,14 @@ on two cores with AVX2, in float32, as the time of `otherwise` over that of the 
 Since then, on two cores with AVX-512: kernels from 1 to 6 channels to 16 by patches, forward, 0.8
 to 4.9, from 8 and 12, 0.5 to 1.0, and from 3 to 24 and 32, 1.5 to 6.8, where 4 and more to as many
 are 0.4 to 0.9. Winograd's way, forward, from 12 and 16 channels to 16, 0.4 to 0.6, to 32 and from
-24 to 24 0.5 to 0.7, and from 32 to 32 0.9 to 1.4; a kernel's gradient of 12 and 16 channels to 16,
-0.5 to 1.1 of that by patches, to 32 0.7 to 1.5; of images in bands of rows 1.1 to 1.8, where as one
-they were 0.5 (224x224x64); both gradients, of an eighth as many rows as channels, 1.1 to 1.7, of a
-sixteenth 1.0 to 1.1. Dilated, from 16 channels forward 0.4 to 0.7, from 32 1.0 to 1.4. Cut by
-strides, of 5 taps and more, to 16 and 32 features forward 0.4 to 0.6, to 64 1.2 to 1.4; of 16
-features the kernel's gradient 0.6 to 0.9 of that by patches, the image's 1.0 to 1.4, and of 4 taps
-both 0.4 to 0.8.
+24 to 24 0.5 to 0.7, and from 32 to 32 0.9 to 1.4; of images in bands of rows 1.1 to 1.8, where as
+one they were 0.5 (224x224x64); both gradients, of an eighth as many rows as channels, 1.1 to 1.7,
+of a sixteenth 1.0 to 1.1. A kernel's gradient by rows of x and of dy, 1.2 to 4.7 there: of 12 to 32
+channels 0.9 to 2.3 of the better of patches and Winograd's way, of 64 to few 2.5 to 2.8, of 5x5 and
+7x7 1.3 to 1.8, but of 5x5 from 128 0.7; of 64 by 64 entries 0.4. Dilated, from 16 channels forward
+0.4 to 0.7, from 32 1.0 to 1.4. Cut by strides, of 5 taps and more, to 16 and 32 features forward
+0.4 to 0.6, to 64 1.2 to 1.4; of 16 features the kernel's gradient 0.6 to 0.9 of that by patches,
+the image's 1.0 to 1.4, and of 4 taps both 0.4 to 0.8.
 
 Volumes, cut to images: 1.5 to 15 forward, and both gradients 1.6 to 400. What is cut is a copy, of
 volumes several times as large as x, and so it is made by parts of the batch: 4 volumes of 32x64x64
@@ -86,6 +87,8 @@ OUTPUTS = 2**10  # for fewer a feature, to turn the kernel's gradient takes long
 LEAST = 12  # channels for Winograd's way, against other ways in here
 ALONE = 32  # and forward, where XLA's convolution is the other way
 WIDE = 128  # channels, from and to, for which rows are worth being written
+ROW = 25  # entries of a row of x with the taps along one axis
+SQUARE = 64  # a product of so many by so many takes as long as one of 96 by 96
 TAPS = 64  # at most, of a window whose sum is written out
 Sum = Callable[[Array, Array], Tree]  # an array, or what it is finished to
 
@@ -263,21 +266,24 @@ def _forward(
     return None
 
 
-def _kernel_grad(problem: Problem) -> Sum | None:
+def _kernel_grad(problem: Problem, least: int = ALONE) -> Sum | None:
     _, channels, features, window, groups, _ = problem
     if max(window.input_dilation) > 1:
         evaluate = _kernel_grad(problem.adjoint)
         return evaluate and (lambda x, dy: turned(evaluate(dy, x), groups))
     if channels == features == groups > 1:
         return partial(depthwise.kernel_grad, window=window)
-    if _suits_winograd(problem, rows=1 / 8):
+    least = least if max(window.taps) < 5 else WIDE  # of 5x5 taps but a third is saved
+    if _suits_winograd(problem, rows=1 / 8, least=least):
         return partial(winograd.kernel_grad, window=window)
-    if cut := _cut(problem, _is_wide(problem, LEAST)):
+    if cut := _cut(problem, _is_wide(problem, LEAST if max(window.strides) > 1 else least)):
         return _kernel_grad_by_cut(problem, cut)
     plain = groups == max(window.strides) == 1 < max(window.taps)
     outputs = problem.images * math.prod(window.outputs)
     if plain and min(channels, features) >= FEW and outputs < OUTPUTS:
         return None
+    if _suits_both(problem):
+        return partial(patches.kernel_grad_of_both, window=window)
     return partial(patches.kernel_grad, window=window, groups=groups)
 
 
@@ -318,7 +324,7 @@ def _forward_by_cut(problem: Problem, cut: cuts.Cut, finish: Finish, of_elements
 
 def _kernel_grad_by_cut(problem: Problem, cut: cuts.Cut) -> Sum:
     images, smaller = _by_cut(problem, cut)
-    inner = _kernel_grad(smaller) or partial(patches.kernel_grad, window=cut.window)
+    inner = _kernel_grad(smaller, LEAST) or partial(patches.kernel_grad, window=cut.window)
 
     def evaluate(x: Array, dy: Array) -> Array:
         def part(x: Array, dy: Array) -> Array:
@@ -417,6 +423,14 @@ def _suits_few(problem: Problem) -> bool:
     plain = groups == max(window.strides) == 1 < max(window.taps)
     z = math.prod(window.size) * math.prod(window.taps) * features
     return plain and features <= min(channels // 2, 8) and z <= CACHE
+
+
+def _suits_both(problem: Problem) -> bool:
+    """Of two axes; neither rows so short that a block of windows is better, nor a small product."""
+    _, channels, features, window, groups, exact = problem
+    plain = not exact and groups == window.strides[0] == 1 and len(window.taps) == 2
+    rows, columns = window.taps[-1] * channels, window.taps[0] * features
+    return plain and min(window.taps) > 2 and rows >= ROW and max(rows, columns) > SQUARE
 
 
 def _pooled(

@@ -29,11 +29,18 @@ FUNCTIONS: dict[str, dict[str, Callable[..., Array]]] = {
         "to few": patches.forward_to_few,
         "winograd": winograd.forward,
     },
-    "kernel": {"patches": patches.kernel_grad, "winograd": winograd.kernel_grad},
+    "kernel": {
+        "patches": patches.kernel_grad,
+        "both": patches.kernel_grad_of_both,
+        "winograd": winograd.kernel_grad,
+    },
     "input's gradient": {"patches": patches.input_grad},
 }
 KINDS = tuple(FUNCTIONS)
-ORDER = ("depthwise", "winograd", "winograd, cut", "patches", "patches, cut", "to few", "XLA")
+ORDER = (
+    *("depthwise", "winograd", "winograd, cut"),
+    *("patches", "patches, cut", "both", "both, cut", "to few", "XLA"),
+)
 
 # What LAYERS have little of, and the two sides of each threshold.
 MORE = [
@@ -160,6 +167,8 @@ def evaluation(chosen: Sum | None) -> str:
     function: Any = getattr(chosen, "func", chosen)
     if function is patches.forward_to_few:
         return "to few"
+    if function is patches.kernel_grad_of_both:
+        return "both" + cut
     return function.__module__.rpartition(".")[2] + cut
 
 
@@ -174,6 +183,7 @@ def others(kind: str, problem: Problem) -> dict[str, Sum]:
         return {name: partial(_of_turned, rival) for name, rival in rivals.items()}
     fits = {
         "patches": True,
+        "both": len(window.taps) > 1 and window.strides[0] == 1,
         "to few": whole and max(window.taps) > 1 and problem.features < problem.channels,
         "winograd": whole
         and max(window.dilation) == 1
@@ -242,6 +252,8 @@ def where(chosen: str, problem: Problem) -> str:
         return "2x2 to 5x5 taps, no strides"
     if chosen == "winograd, cut":
         return "strides" if strided else "dilation"
+    if chosen == "both":
+        return "3x3 taps and more, no strides"
     if chosen == "to few":
         return "to 8 channels, from twice as many"
     if problem.groups > 1:

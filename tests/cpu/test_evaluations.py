@@ -65,6 +65,25 @@ def test_patches(at, channels, features, groups, part, least, monkeypatch):
     assert_close(found, dx)
 
 
+ALONG_LAST = [
+    pytest.param(window((9, 12), (3, 2), strides=(1, 3), pads=((2, 0), (1, 1))), id="strides"),
+    pytest.param(window((6, 5), (1, 3)), id="nothing to divide"),
+]
+
+
+@pytest.mark.parametrize(
+    "at",
+    [g for g in GEOMETRIES if max(g.values[0].strides) == 1 < len(g.values[0].taps)] + ALONG_LAST,
+)
+@pytest.mark.parametrize("part", [1, 30, patches.PART])
+@pytest.mark.parametrize(("channels", "features"), [(4, 2), (1, 6)])
+def test_kernel_grad_by_rows_of_both(at, part, channels, features, monkeypatch):
+    monkeypatch.setattr(patches, "PART", part)  # bands of a row, bands of some, all at once
+    x, kernel, dy = numbers(at, 3, channels, features)
+    _, _, dkernel = by_loop(x, kernel, dy, at)
+    assert_close(jax.jit(partial(patches.kernel_grad_of_both, window=at))(x, dy), dkernel)
+
+
 @pytest.mark.parametrize("at", [g for g in GEOMETRIES if max(g.values[0].strides) == 1])
 @pytest.mark.parametrize("products", [1, patches.PRODUCTS])
 def test_to_few_channels(at, products, monkeypatch):
@@ -274,7 +293,8 @@ def evaluation(problem, choose):
         (128, 256, window((16, 16), (3, 3), strides=2), 1, ("patches", "patches", "patches")),
         (8, 16, window((32, 32), (3, 3)), 1, (None, "patches", "choice")),
         (16, 16, window((32, 32), (3, 3)), 1, (None, "patches", None)),
-        (16, 32, window((32, 32), (3, 3)), 1, (None, "winograd", None)),
+        (16, 32, window((32, 32), (3, 3)), 1, (None, "patches", None)),
+        (32, 32, window((28, 28), (5, 5), pads=2), 1, ("winograd", "patches", "choice")),
         (32, 32, window((32, 32), (3, 3)), 1, ("winograd", "winograd", "choice")),
         (1, 6, window((28, 28), (5, 5), pads=2), 1, ("patches", "patches", "choice")),
         (6, 16, window((14, 14), (5, 5), pads=0), 1, ("patches", "patches", "choice")),

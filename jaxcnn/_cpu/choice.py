@@ -43,7 +43,8 @@ Gradients of images whose rows fit no cache, by bands: a kernel's 1.0 to 2.7 of 
 images and an image's 0.9 to 1.9, in a quarter to a half of the memory.
 
 Images smaller than the kernel, forward by patches, 1.1 to 7 there, and 100 for 2x2 images of 512
-channels. A kernel's gradient of fewer than 1024 outputs, by patches 0.4 to 1.1.
+channels. A kernel's gradient of fewer than 1024 outputs, by patches 0.4 to 1.1, and of 9 and 31
+taps along one axis 0.4 to 1.2.
 
 Windows' sums, for the mean, tap by tap: 1.4 to 7, and of a lone window 0.4 to 1.0, there.
 
@@ -89,6 +90,7 @@ ALONE = 32  # and forward, where XLA's convolution is the other way
 WIDE = 128  # channels, from and to, for which rows are worth being written
 ROW = 25  # entries of a row of x with the taps along one axis
 SQUARE = 64  # a product of so many by so many takes as long as one of 96 by 96
+LONG = 8  # taps for a stride, along one axis
 TAPS = 64  # at most, of a window whose sum is written out
 Sum = Callable[[Array, Array], Tree]  # an array, or what it is finished to
 
@@ -278,9 +280,10 @@ def _kernel_grad(problem: Problem, least: int = ALONE) -> Sum | None:
         return partial(winograd.kernel_grad, window=window)
     if cut := _cut(problem, _is_wide(problem, LEAST if max(window.strides) > 1 else least)):
         return _kernel_grad_by_cut(problem, cut)
-    plain = groups == max(window.strides) == 1 < max(window.taps)
+    many = groups == 1 < max(window.taps) and min(channels, features) >= FEW
     outputs = problem.images * math.prod(window.outputs)
-    if plain and min(channels, features) >= FEW and outputs < OUTPUTS:
+    long = len(window.taps) == 1 and window.taps[0] >= LONG * window.strides[0]
+    if many and (long or (max(window.strides) == 1 and outputs < OUTPUTS)):
         return None
     if _suits_both(problem):
         return partial(patches.kernel_grad_of_both, window=window)

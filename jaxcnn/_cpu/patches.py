@@ -9,10 +9,10 @@
 
 The rows of a whole batch would be as many times as large as the images as the kernel has taps. They
 are made and consumed by parts of the batch that fit the cache; of images of which not even one
-does, by bands of an image. XLA:CPU evaluates a kernel's gradient by a loop that is not
-blocked for the cache at all, and has memory for all of drows. Here those of one part are added up
-without being scattered: elements of x with one remainder by the strides have the same taps to add
-(`_taps.py`, (2)).
+does, by bands of an image. XLA:CPU evaluates a kernel's gradient by a loop that is not blocked for
+the cache at all, and has memory for all of drows. Here those of one part are added up without being
+scattered: elements of x with one remainder by the strides have the same taps to add (`_taps.py`,
+(2)).
 
 For the kernel's gradient a window's taps may also be divided between rows of x and rows of dy, each
 with as many as there are along one axis, not with their product (its strides are 1):
@@ -105,7 +105,7 @@ def forward_to_few(x: Array, kernel: Array, window: Window, finish: Finish = as_
 
 
 def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
-    """`dmatrix = rowsᵀ · dy`, worked out as its transpose, which is faster."""
+    """`dmatrix = rowsᵀ · dy`, by blocks of windows where there are few channels."""
     if groups > 1:
         return _kernel_grad_by_group(x, dy, window, groups)
     channels, features = x.shape[-1], dy.shape[-1]
@@ -247,7 +247,7 @@ def _added(drows: Array, counts: Sizes, window: Window) -> Array:
     return jnp.moveaxis(by_remainder, range(axes), range(3, 3 + 2 * axes, 2))
 
 
-# Rows of one group, by blocks of windows ---------------------------------------------------------
+# Products of rows, and bands of images -----------------------------------------------------------
 
 
 def _product(rows: Array, columns: Array) -> Array:
@@ -289,6 +289,9 @@ def _numbered(x: Array, window: Window, band: Window) -> Callable[[Array], Array
     padded = pad(x, (window.pads[0], *((0, 0),) * (len(window.taps) - 1)), 0)
     step = band.outputs[0] * band.strides[0]
     return lambda number: lax.dynamic_slice_in_dim(padded, number[0] * step, band.size[0], 1)
+
+
+# Rows of one group, by blocks of windows ---------------------------------------------------------
 
 
 def _block(window: Window, features: int) -> int:

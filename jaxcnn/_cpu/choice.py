@@ -18,17 +18,17 @@ on two cores with AVX2, in float32, as the time of `otherwise` over that of the 
     to few        to 8 channels, from twice as       1.6 to 16
                   many at least
 
-Since then, on two cores with AVX-512: kernels from 1 to 6 channels to 16 by patches, forward, 0.8
-to 4.9, from 8 and 12, 0.5 to 1.0, and from 3 to 24 and 32, 1.5 to 6.8, where 4 and more to as many
-are 0.4 to 0.9. Winograd's way, forward, from 12 and 16 channels to 16, 0.4 to 0.6, to 32 and from
-24 to 24 0.5 to 0.7, and from 32 to 32 0.9 to 1.4; of images in bands of rows 1.1 to 1.8, where as
-one they were 0.5 (224x224x64); both gradients, of an eighth as many rows as channels, 1.1 to 1.7,
-of a sixteenth 1.0 to 1.1. A kernel's gradient by rows of x and of dy, 1.2 to 4.7 there: of 12 to 32
-channels 0.9 to 2.3 of the better of patches and Winograd's way, of 64 to few 2.5 to 2.8, of 5x5 and
-7x7 1.3 to 1.8, but of 5x5 from 128 0.7; of 64 by 64 entries 0.4. Dilated, from 16 channels forward
-0.4 to 0.7, from 32 1.0 to 1.4. Cut by strides, of 5 taps and more, to 16 and 32 features forward
-0.4 to 0.6, to 64 1.2 to 1.4; of 16 features the kernel's gradient 0.6 to 0.9 of that by patches,
-the image's 1.0 to 1.4, and of 4 taps both 0.4 to 0.8.
+Since then, on two cores with AVX-512: kernels from 1 to 6 channels to 16 by patches, forward, 1.1
+to 4.9 (5x5 from 6, 0.7 to 1.1), from 8 and 12, 0.5 to 1.0, and from 3 to 24 and 32, 1.5 to 6.8,
+where 4 and more to as many are 0.4 to 0.9. Winograd's way, forward, from 12 and 16 channels to 16,
+0.4 to 0.6, to 32 and from 24 to 24 0.5 to 0.7, and from 32 to 32 0.9 to 1.4; of images in bands of
+rows 1.1 to 1.8, where as one they were 0.5 (224x224x64); both gradients, of an eighth as many rows
+as channels, 1.1 to 1.7, of a sixteenth 1.0 to 1.1. A kernel's gradient by rows of x and of dy, 1.2
+to 4.7 there: of 12 to 32 channels 0.9 to 2.3 of the better of patches and Winograd's way, of 64 to
+few 2.5 to 2.8, of 5x5 and 7x7 1.3 to 1.8, but of 5x5 from 128 0.7; of 64 by 64 entries 0.4.
+Dilated, from 16 channels forward 0.4 to 0.7, from 32 1.0 to 1.4. Cut by strides, of 5 taps and
+more, to 16 and 32 features forward 0.4 to 0.6, to 64 1.2 to 1.4; of 16 features the kernel's
+gradient 0.6 to 0.9 of that by patches, the image's 1.0 to 1.4, and of 4 taps both 0.4 to 0.8.
 
 Volumes, cut to images: 1.5 to 15 forward, and both gradients 1.6 to 400. What is cut is a copy, of
 volumes several times as large as x, and so it is made by parts of the batch: 4 volumes of 32x64x64
@@ -89,6 +89,7 @@ LEAST = 12  # channels for Winograd's way, against other ways in here
 ALONE = 32  # and forward, where XLA's convolution is the other way
 WIDE = 128  # channels, from and to, for which rows are worth being written
 ROW = 25  # entries of a row of x with the taps along one axis
+ENTRIES = 2400  # of a kernel of few channels, that is 5x5 from 6 to 16
 SQUARE = 64  # a product of so many by so many takes as long as one of 96 by 96
 LONG = 8  # taps for a stride, along one axis
 TAPS = 64  # at most, of a window whose sum is written out
@@ -260,6 +261,7 @@ def _forward(
     wide = axes > 2 or (axes == 2 and min(channels, features) >= WIDE)
     strided = max(window.strides) > 1 and wide
     few = channels < FEW // 2 and features <= (2 * FEW if channels == 3 else FEW)
+    few = few and (channels <= 3 or math.prod(window.taps) * channels * features < ENTRIES)
     tiny = any(size < taps for size, taps in zip(window.size, window.taps, strict=True))
     if groups > 1 or max(window.taps) == 1 or strided or few or tiny:
         return partial(

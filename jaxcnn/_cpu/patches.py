@@ -230,6 +230,10 @@ def _added(drows: Array, counts: Sizes, window: Window) -> Array:
     tables, _, pads = writers(window)
     axes, channels = len(tables), drows.shape[-1] // math.prod(window.taps)
     remainders, shifts = zip(*((table.shape[1], len(table)) for table in tables), strict=True)
+    where = range(3, 3 + 2 * axes, 2)
+    if set(shifts) == {1} and remainders == window.taps:  # side by side: nothing to add
+        by_tap = drows.reshape(*drows.shape[:2], *counts, *window.taps, channels)
+        return jnp.moveaxis(by_tap, range(2 + axes, 2 + 2 * axes), where)
     found = []
     for r in np.ndindex(remainders):
         terms = []
@@ -244,7 +248,7 @@ def _added(drows: Array, counts: Sizes, window: Window) -> Array:
         none = jnp.zeros((*drows.shape[:2], *counts, channels), drows.dtype)
         found.append(functools.reduce(operator.add, terms) if terms else none)
     by_remainder = jnp.stack(found).reshape(*remainders, *found[0].shape)
-    return jnp.moveaxis(by_remainder, range(axes), range(3, 3 + 2 * axes, 2))
+    return jnp.moveaxis(by_remainder, range(axes), where)
 
 
 # Products of rows, and bands of images -----------------------------------------------------------

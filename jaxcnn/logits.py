@@ -12,7 +12,8 @@ Its differential is dy_j = y_j (z'_j - sum_k y_k z'_k), a prime marking a pertur
     <dy, y'> = sum_j dy_j y_j z'_j - (sum_j dy_j y_j) (sum_k y_k z'_k)
     dz_k = y_k (dy_k - sum_j dy_j y_j)                                                         (2)
 
-The Jacobian diag(y) - y y^T is never formed. Residual: y, which autodiff keeps, too.
+The Jacobian diag(y) - y y^T is never formed. Residuals: y, which autodiff keeps, too, and where
+elements take part.
 
 Log-softmax:
 

@@ -30,7 +30,7 @@ def loss_of_every_evaluation(params, images, labels, ops=jaxcnn):
     """Each evaluation of a convolution that a CPU has, and padded pools."""
     x = ops.conv(images, params["patches"], strides=2)
     x = ops.max_pool(x, (3, 3), padding="SAME")
-    x = ops.conv(x, params["widen"])
+    x = ops.conv(x, params["both"])  # its kernel's gradient by rows of x and of dy
     x = ops.conv_relu(x, params["winograd"], params["bias"])
     x = ops.conv(x, params["wider"])
     x = ops.conv(x, params["wide"])  # Winograd's way by blocks of features: few rows for them
@@ -48,7 +48,7 @@ def problem_of_every_evaluation(batch):
     rng = np.random.default_rng(0)
     shapes = {
         "patches": (3, 3, 16, 16),
-        "widen": (1, 1, 16, 32),
+        "both": (3, 3, 16, 32),
         "winograd": (3, 3, 32, 48),
         "bias": (48,),
         "wider": (1, 1, 48, 256),
@@ -133,7 +133,7 @@ if __name__ == "__main__":
 
     # Loops, even of so little.
     parts.CACHE = choice.COPY = patches.PART = patches.LEAST = winograd.ROWS = winograd.PART = 1
-    pooled_convolution.COLUMNS = pooled_convolution.IMAGES = 1
+    choice.OUTPUTS = pooled_convolution.COLUMNS = pooled_convolution.IMAGES = 1
     every = {"loss": loss_of_every_evaluation, "problem": problem_of_every_evaluation}
     for check_vma in (True, False):
         check_shard_map(check_vma, **every)

@@ -18,33 +18,47 @@ on two cores with AVX2, in float32, as the time of `otherwise` over that of the 
     to few        to 8 channels, from twice as       1.6 to 16
                   many at least
 
-Since then, on two cores with AVX-512: kernels from 1 to 6 channels to 16 by patches, forward, 1.1
-to 4.9 (5x5 from 6, 0.7 to 1.1), from 8 and 12, 0.5 to 1.0, and from 3 to 24 and 32, 1.5 to 6.8,
-where 4 and more to as many are 0.4 to 0.9. Winograd's way, forward, from 12 and 16 channels to 16,
-0.4 to 0.6, to 32 and from 24 to 24 0.5 to 0.7, and from 32 to 32 0.9 to 1.4; of images in bands of
-rows 1.1 to 1.8, where as one they were 0.5 (224x224x64); both gradients, of an eighth as many rows
-as channels, 1.1 to 1.7, of a sixteenth 1.0 to 1.1. A kernel's gradient by rows of x and of dy, 1.2
-to 4.7 there: of 12 to 32 channels 0.9 to 2.3 of the better of patches and Winograd's way, of 64 to
-few 2.5 to 2.8, of 5x5 and 7x7 1.3 to 1.8, but of 5x5 from 128 0.7; of 64 by 64 entries 0.4.
-Dilated, from 16 channels forward 0.4 to 0.7, from 32 1.0 to 1.4. Cut by strides, of 5 taps and
-more, to 16 and 32 features forward 0.4 to 0.6, to 64 1.2 to 1.4; of 16 features the kernel's
-gradient 0.6 to 0.9 of that by patches, the image's 1.0 to 1.4, and of 4 taps both 0.4 to 0.8.
+Since then, on two cores with AVX-512, also against what would be taken instead (in brackets):
 
-Volumes, cut to images: 1.5 to 15 forward, and both gradients 1.6 to 400. What is cut is a copy, of
-volumes several times as large as x, and so it is made by parts of the batch: 4 volumes of 32x64x64
-by 5x3x3 taps take 99 ms and 89 MiB, where at once they took 164 and 356. With strides in an image,
-volumes cut were 0.1 to 1.2 forward and 0.1 to 1.4 backward of what they are by patches, which are
-1.4 to 3.3 forward, 2 to 22 for the kernel's gradient and 8 to 600 for the volume's.
+    evaluation    where                              forward      kernel       input's gradient
+    patches       from 1 to 6 channels to 16         1.1 to 4.9
+                  5x5 from 6 to 16                   0.7 to 1.1
+                  from 3 to 24 and 32                1.5 to 6.8
+                  from 8 and 12 to 16                0.5 to 1.0
+                  images smaller than the kernel     1.1 to 100
+                  fewer than 1024 outputs                         0.4 to 1.1
+                  9 and 31 taps of one axis                       0.4 to 1.2
+                  strides, from 16 and 32 channels   0.5 to 0.9                0.7 to 1.3, and
+                  strides, from 64                   0.7 to 1.1                1.6 to 7 where
+                  strides, from 128 to fewer         0.4 to 1.1                XLA's needs more
+                  strides, from 128 to as many       0.7 to 2.4                than 32 MiB
+                  strides of one axis                0.5 to 0.9
+                  strides of volumes                 1.4 to 3.3   2 to 22      8 to 600
+                  (volumes cut)                      0.8 to 10    0.7 to 10
+                  in bands of an image (as one)      0.7 to 3     1.0 to 2.7   0.9 to 1.9
+    both          3x3 and more, 12 to 32 channels                 1.2 to 4.7
+                  (patches or Winograd's way)                     0.9 to 2.3
+                  64 channels to 3 and 8 (the same)               2.5 to 2.8
+                  5x5 and 7x7 (the same)                          1.3 to 1.8
+                  5x5 from 128 (the same)                         0.7
+                  a product of 64 by 64 (the same)                0.4
+    winograd      12 and 16 channels to 16           0.4 to 0.6
+                  16 to 32, 24 to 24                 0.5 to 0.7
+                  32 to 32                           0.9 to 1.4
+                  in bands of an image               1.1 to 1.8
+                  rows an eighth of the channels                  1.1 to 1.7, both together
+                  rows a sixteenth                                1.0 to 1.1, both together
+                  dilated, 16 channels               0.4 to 0.7
+                  dilated, 32 channels               1.0 to 1.4
+                  strides, 5x5 to 16 and 32          0.4 to 0.6
+                  strides, 5x5 and more to 64        1.2 to 1.4
+                  strides, 5x5 to 16 (patches)                    0.6 to 0.9   1.0 to 1.4
+                  strides, 4x4 (patches)                          0.4 to 0.8   0.4 to 0.8
+    volumes cut   no strides in an image             1.5 to 15    1.6 to 400, both together
 
-Strides, forward by patches, there: 0.5 to 0.9 from 16 and 32 channels, 0.7 to 1.1 from 64, 0.4 to
-1.1 from 128 and more to fewer, and 0.7 to 2.4 to as many and more; along one axis 0.5 to 0.9. An
-image's gradient by strides 0.7 to 1.3 as long as XLA's has 32 MiB for its products, 1.6 to 7 above.
-Gradients of images whose rows fit no cache, by bands: a kernel's 1.0 to 2.7 of what it took by
-images and an image's 0.9 to 1.9, in a quarter to a half of the memory.
-
-Images smaller than the kernel, forward by patches, 1.1 to 7 there, and 100 for 2x2 images of 512
-channels. A kernel's gradient of fewer than 1024 outputs, by patches 0.4 to 1.1, and of 9 and 31
-taps along one axis 0.4 to 1.2.
+What is cut is a copy, of volumes several times as large as x, and so it is made by parts of the
+batch: 4 volumes of 32x64x64 by 5x3x3 taps take 99 ms and 89 MiB, where at once they took 164 and
+356.
 
 Windows' sums, for the mean, tap by tap: 1.4 to 7, and of a lone window 0.4 to 1.0, there.
 
@@ -257,13 +271,7 @@ def _forward(
         return _forward_by_cut(problem, cut, finish, of_elements)
     if _suits_few(problem):
         return partial(patches.forward_to_few, window=window, finish=finish)
-    axes = len(window.size)
-    wide = axes > 2 or (axes == 2 and min(channels, features) >= WIDE)
-    strided = max(window.strides) > 1 and wide
-    few = channels < FEW // 2 and features <= (2 * FEW if channels == 3 else FEW)
-    few = few and (channels <= 3 or math.prod(window.taps) * channels * features < ENTRIES)
-    tiny = any(size < taps for size, taps in zip(window.size, window.taps, strict=True))
-    if groups > 1 or max(window.taps) == 1 or strided or few or tiny:
+    if _suits_rows(problem):
         return partial(
             patches.forward, window=window, finish=finish, groups=groups, blocks=not exact
         )
@@ -428,6 +436,20 @@ def _suits_few(problem: Problem) -> bool:
     plain = groups == max(window.strides) == 1 < max(window.taps)
     z = math.prod(window.size) * math.prod(window.taps) * features
     return plain and features <= min(channels // 2, 8) and z <= CACHE
+
+
+def _suits_rows(problem: Problem) -> bool:
+    """Forward, better than by XLA's convolution."""
+    _, channels, features, window, groups, _ = problem
+    if groups > 1 or max(window.taps) == 1:
+        return True
+    entries = math.prod(window.taps) * channels * features
+    most = 2 * FEW if channels == 3 else FEW
+    few = channels < FEW // 2 and features <= most and (channels <= 3 or entries < ENTRIES)
+    tiny = any(size < taps for size, taps in zip(window.size, window.taps, strict=True))
+    axes, strided = len(window.size), max(window.strides) > 1
+    wide = axes > 2 or (axes == 2 and min(channels, features) >= WIDE)
+    return few or tiny or (strided and wide)
 
 
 def _suits_both(problem: Problem) -> bool:

@@ -144,7 +144,7 @@ def test_contenders_run_in_turn_and_each_round_starts_with_another(monkeypatch):
     calls = {name: (lambda name=name: order.append(name)) for name in "abc"}
     times = timing.race(calls, rounds=2)
     assert {name: len(seconds) for name, seconds in times.items()} == dict.fromkeys("abc", 2)
-    assert "".join(order) == "aabbcc" + "bbccaa"  # one call that is not timed, and one that is
+    assert "".join(order) == "aabbcc" + "bbccaa"  # what is not timed, and as much that is
 
 
 def test_a_speedup_is_the_median_of_the_rounds_ratios():

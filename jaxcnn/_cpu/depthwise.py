@@ -24,6 +24,10 @@ from jaxcnn._cpu.parts import (
 from jaxcnn._taps import gather, pad, read
 from jaxcnn._window import Window
 
+# Elements of images that are padded at once: 16 MiB in float32. By parts what pads them would not
+# be one loop with what made them, nor would its results be where they stay: twice the time, within
+# a program. But the system hands out anew what is larger than 32 MiB.
+WHOLE = 2**22
 
 def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Tree:
     """`finish(y)` with `y[o] = sum_t x_t[o] kernel[t]`."""
@@ -38,7 +42,7 @@ def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) 
         )
         return finish(functools.reduce(operator.add, terms))
 
-    return map_parts(part, images_in_cache(x), x)
+    return map_parts(part, len(x) if x.size <= WHOLE else images_in_cache(x), x)
 
 
 def input_grad(dy: Array, kernel: Array, window: Window) -> Array:

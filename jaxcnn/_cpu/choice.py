@@ -28,10 +28,11 @@ Since then, on two cores with AVX-512, also against what would be taken instead 
                   images smaller than the kernel     1.1 to 100
                   fewer than 1024 outputs                         0.4 to 1.1
                   9 and 31 taps of one axis                       0.4 to 1.2
-                  strides, from 16 and 32 channels   0.5 to 0.9                0.7 to 1.3, and
-                  strides, from 64                   0.7 to 1.1                1.6 to 7 where
-                  strides, from 128 to fewer         0.4 to 1.1                XLA's needs more
-                  strides, from 128 to as many       0.7 to 2.4                than 32 MiB
+                  strides, from 16 and 32 channels   0.5 to 1.2                0.7 to 1.3, and
+                  strides, from 64 to 64             0.6 to 2.6                1.6 to 7 where
+                  strides, from 64 to 128 and more   1.0 to 2.3                XLA's needs more
+                  strides, from 128 and more to 64   1.2 to 2.5                than 32 MiB
+                  strides, from 128 to as many       1.0 to 2.4
                   strides of one axis                0.5 to 0.9
                   strides of volumes                 1.4 to 3.3   2 to 22      8 to 600
                   (volumes cut)                      0.8 to 10    0.7 to 10
@@ -101,7 +102,8 @@ COPY = 2**21  # elements of a copy of images that is larger than they: 8 MiB in 
 OUTPUTS = 2**10  # for fewer a feature, to turn the kernel's gradient takes longer than its sum
 LEAST = 12  # channels for Winograd's way, against other ways in here
 ALONE = 32  # and forward, where XLA's convolution is the other way
-WIDE = 128  # channels, from and to, for which rows are worth being written
+WIDE = 64  # and by strides, to or from twice as many, for which rows are worth being written
+MANY = 128  # and for a kernel's gradient of 5x5 taps, of which Winograd's way saves but a third
 ROW = 25  # entries of a row of x with the taps along one axis
 ENTRIES = 2400  # of a kernel of few channels, that is 5x5 from 6 to 16
 SQUARE = 64  # a product of so many by so many takes as long as one of 96 by 96
@@ -260,13 +262,10 @@ def _forward(
         return of_turned and _finished(of_turned, finish)
     if channels == features == groups > 1:
         return partial(depthwise.forward, window=window, finish=finish)
-    large = winograd.SIX**2 * channels * features > winograd.PRODUCTS  # U: then for more rows alone
-    if _suits_winograd(problem, rows=1 if large else 1 / 2, least=least):
+    if by_winograd := _by_winograd(problem, least):
         if of_elements or winograd.bands(window, max(channels, features)) == 1:
-            return partial(winograd.forward, window=window, finish=finish)
-        return _finished(partial(winograd.forward, window=window), finish)
-    if _suits_winograd(problem, rows=1 / 8, least=least):
-        return partial(winograd.forward_by_features, window=window, finish=finish)
+            return partial(by_winograd, finish=finish)
+        return _finished(by_winograd, finish)
     if cut := _cut(problem, _is_wide(problem, least)):
         return _forward_by_cut(problem, cut, finish, of_elements)
     if _suits_few(problem):
@@ -285,7 +284,7 @@ def _kernel_grad(problem: Problem, least: int = ALONE) -> Sum | None:
         return evaluate and (lambda x, dy: turned(evaluate(dy, x), groups))
     if channels == features == groups > 1:
         return partial(depthwise.kernel_grad, window=window)
-    least = least if max(window.taps) < 5 else WIDE  # of 5x5 taps but a third is saved
+    least = least if max(window.taps) < 5 else MANY
     if _suits_winograd(problem, rows=1 / 8, least=least):
         return partial(winograd.kernel_grad, window=window)
     if cut := _cut(problem, _is_wide(problem, LEAST if max(window.strides) > 1 else least)):
@@ -305,6 +304,8 @@ def _input_grad(problem: Problem, least: int = ALONE) -> Sum | None:
     if _is_matmul(problem):
         return patches.input_grad_of_one_tap
     if max(window.strides) == 1:
+        if by_winograd := _by_winograd(problem.adjoint, least):
+            return partial(by_winograd, turned=True)
         evaluate = _forward(problem.adjoint, least=least)
         return evaluate and (lambda dy, kernel: evaluate(dy, turned(kernel, groups)))
     if channels == features == groups > 1:
@@ -312,6 +313,17 @@ def _input_grad(problem: Problem, least: int = ALONE) -> Sum | None:
     if cut := _cut(problem, channels >= FEW and _is_wide(problem, LEAST)):
         return _input_grad_by_cut(problem, cut)
     return partial(patches.input_grad, window=window, groups=groups)
+
+
+def _by_winograd(problem: Problem, least: int) -> Callable[..., Tree] | None:
+    """One after another of the features, where U is large next to the rows that it is of use to."""
+    _, channels, features, window, *_ = problem
+    large = winograd.SIX**2 * channels * features > winograd.PRODUCTS  # U: then for more rows alone
+    if _suits_winograd(problem, rows=1 if large else 1 / 2, least=least):
+        return partial(winograd.forward, window=window)
+    if _suits_winograd(problem, rows=1 / 8, least=least):
+        return partial(winograd.forward_by_features, window=window)
+    return None
 
 
 # By a cut: what suits the smaller problem -------------------------------------------------------
@@ -444,11 +456,12 @@ def _suits_rows(problem: Problem) -> bool:
     if groups > 1 or max(window.taps) == 1:
         return True
     entries = math.prod(window.taps) * channels * features
-    most = 2 * FEW if channels == 3 else FEW
-    few = channels < FEW // 2 and features <= most and (channels <= 3 or entries < ENTRIES)
+    some = 2 * FEW if channels == 3 else FEW
+    few = channels < FEW // 2 and features <= some and (channels <= 3 or entries < ENTRIES)
     tiny = any(size < taps for size, taps in zip(window.size, window.taps, strict=True))
     axes, strided = len(window.size), max(window.strides) > 1
-    wide = axes > 2 or (axes == 2 and min(channels, features) >= WIDE)
+    least, most = min(channels, features), max(channels, features)
+    wide = axes > 2 or (axes == 2 and least >= WIDE and most >= 2 * WIDE)
     return few or tiny or (strided and wide)
 
 

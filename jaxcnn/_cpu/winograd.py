@@ -27,6 +27,7 @@ accuracy of Winograd convolution for deep neural networks", 2018, for the points
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -78,44 +79,55 @@ def G(taps: int) -> np.ndarray:  # noqa: N802
     return _evaluation(taps) / DENOMINATORS[:, None]
 
 
-def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Tree:
-    """`finish(y)` with `y = A^T [ V · U ] A`: of elements; of whole images if `bands` is 1."""
-    outputs = window.outputs
-    pieces, window = _bands(x, kernel.shape[-1], window)
+def forward(
+    x: Array, kernel: Array, window: Window, finish: Finish = as_it_is, turned: bool = False
+) -> Tree:
+    """`finish(y)` with `y = A^T [ V · U ] A`: of elements; of whole images if `bands` is 1.
+
+    By the turned kernel (`_taps.turned`) as well, which is not written: U is that of the kernel
+    mirrored, `(points, O, C)`, and multiplied by as it lies.
+    """
+    outputs, features = window.outputs, kernel.shape[-2 if turned else -1]
+    pieces, window = _bands(x, features, window)
     tile, tiles = _tile(window), _tiles(window)
+    both = _both(window, x.dtype)[:, :: -1 if turned else 1]
     by_tap = after(kernel, x).reshape(-1, math.prod(kernel.shape[-2:]))
-    transformed = jnp.dot(_both(window, x.dtype), by_tap, precision="highest")  # U
+    transformed = jnp.dot(both, by_tap, precision="highest")  # U
     transformed = transformed.reshape(SIX**2, *kernel.shape[-2:])
+    summed = 2 if turned else 1  # the axis of U over which the products are summed
 
     def part(*pieces: Array) -> Tree:
         x = _joined(pieces)
         products = lax.dot_general(  # V · U, point by point
-            _image_transform(x, window), transformed, (((2,), (1,)), ((0,), (0,)))
+            _image_transform(x, window), transformed, (((2,), (summed,)), ((0,), (0,)))
         )
-        products = products.reshape(SIX, SIX, len(x), *tiles, kernel.shape[-1])
+        products = products.reshape(SIX, SIX, len(x), *tiles, features)
         rows = jnp.stack(_combine(A(tile[0]).T, list(products)), 3)
         rows = lax.optimization_barrier(rows)  # (points, N, rows, m, columns, O)
         y = jnp.stack(_combine(A(tile[1]).T, list(rows)), 4)
-        y = y.reshape(len(x), tile[0] * tiles[0], tile[1] * tiles[1], kernel.shape[-1])
+        y = y.reshape(len(x), tile[0] * tiles[0], tile[1] * tiles[1], features)
         return finish(y[:, : window.outputs[0], : window.outputs[1]])
 
-    y = map_parts(part, _images(pieces[0], kernel.shape[-1], window), *pieces)
+    y = map_parts(part, _images(pieces[0], features, window), *pieces)
     return y if len(pieces) == 1 else y.reshape(len(x), *outputs, -1)
 
 
-def forward_by_features(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Tree:
+def forward_by_features(
+    x: Array, kernel: Array, window: Window, finish: Finish = as_it_is, turned: bool = False
+) -> Tree:
     """The same, of a few features after another: where U would be much larger than x and y."""
-    channels, features = kernel.shape[-2:]
-    blocks = _blocks(channels, features, BLOCK)
-    return finish(_by_features(lambda kernel: forward(x, kernel, window), kernel, blocks))
+    axis = -2 if turned else -1
+    blocks = _blocks(math.prod(kernel.shape[-2:]), kernel.shape[axis], BLOCK)
+    some = partial(forward, x, window=window, turned=turned)
+    return finish(_by_features(some, kernel, axis, blocks))
 
 
 def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     """`dg = G^T [ V^T · W ] G`, of a few features after another where the products are large."""
     channels, features = x.shape[-1], dy.shape[-1]
     few = rows(len(x), window) < min(channels, features) / 2  # V costs little, even several times
-    blocks = _blocks(channels, features, BLOCK if few else PRODUCTS)
-    return _by_features(lambda dy: _kernel_grad(x, dy, window), dy, blocks)
+    blocks = _blocks(channels * features, features, BLOCK if few else PRODUCTS)
+    return _by_features(lambda dy: _kernel_grad(x, dy, window), dy, -1, blocks)
 
 
 def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
@@ -136,22 +148,26 @@ def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     return by_tap.reshape(*window.taps, *products.shape[1:])
 
 
-def _blocks(channels: int, features: int, most: int) -> int:
-    """How many blocks of features, each of about `most` entries; 1 where no such number divides."""
-    wanted = -(-(SIX**2) * channels * features // most)
+def _blocks(entries: int, features: int, most: int) -> int:
+    """How many blocks of features, each of about `most` entries; 1 where no such number divides.
+
+    There are `entries` for each point.
+    """
+    wanted = -(-(SIX**2) * entries // most)
     return next((n for n in range(wanted, 2 * wanted + 1) if features % n == 0), 1)
 
 
-def _by_features(f: Callable[[Array], Array], array: Array, blocks: int) -> Array:
-    """`f` of an array whose last axis is that of the features, as it is that of the result."""
+def _by_features(f: Callable[[Array], Array], array: Array, axis: int, blocks: int) -> Array:
+    """`f` of an array with the features along an axis, as they are along the last of the result."""
     if blocks == 1:
         return f(array)
-    split = array.reshape(*array.shape[:-1], blocks, -1)
+    at = array.ndim + axis
+    split = array.reshape(*array.shape[:at], blocks, -1, *array.shape[at + 1 :])
     found = lax.map(
-        lambda number: f(lax.dynamic_index_in_dim(split, number, -2, keepdims=False)),
+        lambda number: f(lax.dynamic_index_in_dim(split, number, at, keepdims=False)),
         jnp.arange(blocks),
     )
-    return jnp.moveaxis(found, 0, -2).reshape(*found.shape[1:-1], array.shape[-1])
+    return jnp.moveaxis(found, 0, -2).reshape(*found.shape[1:-1], array.shape[at])
 
 
 def _bands(x: Array, features: int, window: Window) -> tuple[tuple[Array, ...], Window]:

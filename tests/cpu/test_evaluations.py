@@ -110,20 +110,27 @@ def test_winograd(taps, pads, rows, monkeypatch):
     monkeypatch.setattr(winograd, "ROWS", rows)
     at = window((9, 6), taps, pads=pads)
     x, kernel, dy = numbers(at, 3, 2, 3)
-    y, _, dkernel = by_loop(x, kernel, dy, at)
+    y, dx, dkernel = by_loop(x, kernel, dy, at)
+    adjoint = choice.Problem(3, 2, 3, at, 1, exact=False).adjoint.window
+    turned = {"window": adjoint, "turned": True}
     assert_close(jax.jit(partial(winograd.forward, window=at))(x, kernel), y)
+    assert_close(jax.jit(partial(winograd.forward, **turned))(dy, kernel), dx)
     monkeypatch.setattr(winograd, "BLOCK", 72 * 2)  # entries of U for two of six features
     wide = jnp.concatenate([kernel, -kernel], -1)
     found = jax.jit(partial(winograd.forward_by_features, window=at))(x, wide)
     assert_close(found, np.concatenate([y, -y], -1))
+    monkeypatch.setattr(winograd, "BLOCK", 108 * 2)  # and for two of four channels
+    wide = jnp.concatenate([kernel, -kernel], -2)
+    found = jax.jit(partial(winograd.forward_by_features, **turned))(dy, wide)
+    assert_close(found, np.concatenate([dx, -dx], -1))
     assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
     monkeypatch.setattr(winograd, "PRODUCTS", 72)  # those of one of three features
     assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
 
 
 def test_winograd_by_one_feature_after_another_is_not_worth_it():
-    assert winograd._blocks(4, 6, 36 * 12) == 2
-    assert winograd._blocks(4, 7, 36 * 14) == 1  # for there are no blocks but of one each
+    assert winograd._blocks(24, 6, 36 * 12) == 2
+    assert winograd._blocks(28, 7, 36 * 14) == 1  # for there are no blocks but of one each
 
 
 @pytest.mark.parametrize(
@@ -287,21 +294,21 @@ def evaluation(problem, choose):
 @pytest.mark.parametrize(
     ("channels", "features", "at", "groups", "expected"),
     [
-        (64, 64, window((32, 32), (3, 3)), 1, ("winograd", "winograd", "choice")),
+        (64, 64, window((32, 32), (3, 3)), 1, ("winograd", "winograd", "winograd")),
         (64, 64, window((32, 32), (3, 3)), 64, ("depthwise", "depthwise", "choice")),
         (64, 256, window((56, 56), (1, 1), pads=0), 1, ("patches", "patches", "patches")),
-        (64, 128, window((32, 32), (3, 3), strides=2), 1, (None, "patches", "patches")),
-        (128, 256, window((16, 16), (3, 3), strides=2), 1, ("patches", "patches", "patches")),
+        (64, 64, window((32, 32), (3, 3), strides=2), 1, (None, "patches", "patches")),
+        (64, 128, window((16, 16), (3, 3), strides=2), 1, ("patches", "patches", "patches")),
         (8, 16, window((32, 32), (3, 3)), 1, (None, "patches", "choice")),
         (16, 16, window((32, 32), (3, 3)), 1, (None, "patches", None)),
         (16, 32, window((32, 32), (3, 3)), 1, (None, "patches", None)),
-        (32, 32, window((28, 28), (5, 5), pads=2), 1, ("winograd", "patches", "choice")),
-        (32, 32, window((32, 32), (3, 3)), 1, ("winograd", "winograd", "choice")),
+        (32, 32, window((28, 28), (5, 5), pads=2), 1, ("winograd", "patches", "winograd")),
+        (32, 32, window((32, 32), (3, 3)), 1, ("winograd", "winograd", "winograd")),
         (1, 6, window((28, 28), (5, 5), pads=2), 1, ("patches", "patches", "choice")),
         (6, 16, window((14, 14), (5, 5), pads=0), 1, (None, "patches", "choice")),
         (64, 64, window((4096,), (9,), pads=4), 1, (None, None, None)),
         (64, 64, window((4096,), (3,)), 1, (None, "patches", None)),
-        (512, 512, window((4, 4), (3, 3)), 1, ("winograd", "winograd", "choice")),
+        (512, 512, window((4, 4), (3, 3)), 1, ("winograd", "winograd", "winograd")),
         (1024, 1024, window((4, 4), (3, 3)), 1, (None, "patches", None)),
         (512, 512, window((2, 2), (3, 3)), 1, ("patches", None, "choice")),
         (16, 16, window((16, 16, 16), (3, 3, 3)), 1, ("choice", "choice", "choice")),

@@ -34,14 +34,24 @@ import numpy as np
 from jax import Array, lax
 from jax.typing import DTypeLike
 
-from jaxcnn._cpu.parts import Finish, Tree, as_it_is, images_per_part, map_parts, sum_parts
+from jaxcnn._cpu.parts import (
+    Finish,
+    Tree,
+    as_it_is,
+    images_per_part,
+    map_parts,
+    once,
+    sum_parts,
+)
 from jaxcnn._order import after
 from jaxcnn._taps import pad
 from jaxcnn._window import Sizes, Window
 
 POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity
 SIX = len(POINTS) + 1
-ROWS = 256  # tiles in a part: for fewer, reading U takes longer than multiplying by it
+# Tiles in a part: for fewer, reading U takes longer than multiplying by it. Half as many where V, W
+# and two parts' products are in memory.
+ROWS = 256
 # Entries of V in a part, for each point: 4.5 MiB in float32 for all, and as much of products. Four
 # times as much takes up to four times as long: the system hands out such memory anew each time.
 PART = 2**15
@@ -87,11 +97,16 @@ def forward(
     By the turned kernel (`_taps.turned`) as well, which is not written: U is that of the kernel
     mirrored, `(points, O, C)`, and multiplied by as it lies.
     """
+    alone = partial(_forward, kernel=kernel, window=window, finish=finish, turned=turned)
+    return once(alone, x)  # as one step: V and U of one sum and of another would wait together
+
+
+def _forward(x: Array, kernel: Array, window: Window, finish: Finish, turned: bool) -> Tree:
     outputs, features = window.outputs, kernel.shape[-2 if turned else -1]
     pieces, window = _bands(x, features, window)
     tile, tiles = _tile(window), _tiles(window)
     both = _both(window, x.dtype)[:, :: -1 if turned else 1]
-    by_tap = after(kernel, x).reshape(-1, math.prod(kernel.shape[-2:]))
+    by_tap = kernel.reshape(-1, math.prod(kernel.shape[-2:]))
     transformed = jnp.dot(both, by_tap, precision="highest")  # U
     transformed = transformed.reshape(SIX**2, *kernel.shape[-2:])
     summed = 2 if turned else 1  # the axis of U over which the products are summed
@@ -108,7 +123,7 @@ def forward(
         y = y.reshape(len(x), tile[0] * tiles[0], tile[1] * tiles[1], features)
         return finish(y[:, : window.outputs[0], : window.outputs[1]])
 
-    y = map_parts(part, _images(pieces[0], features, window), *pieces)
+    y = map_parts(part, _images(pieces[0], features, window, ROWS), *pieces)
     return y if len(pieces) == 1 else y.reshape(len(x), *outputs, -1)
 
 
@@ -118,8 +133,12 @@ def forward_by_features(
     """The same, of a few features after another: where U would be much larger than x and y."""
     axis = -2 if turned else -1
     blocks = _blocks(math.prod(kernel.shape[-2:]), kernel.shape[axis], BLOCK)
-    some = partial(forward, x, window=window, turned=turned)
-    return finish(_by_features(some, kernel, axis, blocks))
+
+    def alone(x: Array) -> Array:
+        some = partial(_forward, x, window=window, finish=as_it_is, turned=turned)
+        return _by_features(some, kernel, axis, blocks)
+
+    return finish(once(alone, x))
 
 
 def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
@@ -127,7 +146,8 @@ def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     channels, features = x.shape[-1], dy.shape[-1]
     few = rows(len(x), window) < min(channels, features) / 2  # V costs little, even several times
     blocks = _blocks(channels * features, features, BLOCK if few else PRODUCTS)
-    return _by_features(lambda dy: _kernel_grad(x, dy, window), dy, -1, blocks)
+    some = partial(_kernel_grad, x, window=window)
+    return once(lambda dy: _by_features(some, dy, -1, blocks), dy)
 
 
 def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
@@ -143,7 +163,8 @@ def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
             (((1,), (1,)), ((0,), (0,))),
         )
 
-    products = sum_parts(part, _images(pieces[0], dy.shape[-1], window), dy, *pieces)
+    images = _images(pieces[0], dy.shape[-1], window, ROWS // 2)
+    products = sum_parts(part, images, dy, *pieces)
     by_tap = jnp.dot(_both(window, x.dtype).T, products.reshape(SIX**2, -1), precision="highest")
     return by_tap.reshape(*window.taps, *products.shape[1:])
 
@@ -200,7 +221,7 @@ def bands(window: Window, width: int) -> int:
     height, tile = window.size[0], _tile(window)[0]
     if height != window.outputs[0] or min(window.pads[0]) < 0:
         return 1
-    wanted = -(-math.prod(_tiles(window)) // _tiles_of_part(width))
+    wanted = -(-math.prod(_tiles(window)) // max(ROWS, PART // width))
     most = min(4 * wanted, height // max(window.pads[0]))  # for the next band has the rows behind
     suited = [n for n in range(1, most + 1) if height % (n * tile) == 0]
     return next((n for n in suited if n >= wanted), suited[-1] if suited else 1)
@@ -275,13 +296,9 @@ def _tiles(window: Window) -> Sizes:
     return tuple(-(-n // m) for n, m in zip(window.outputs, _tile(window), strict=True))
 
 
-def _images(x: Array, features: int, window: Window) -> int:
-    tiles = _tiles_of_part(max(x.shape[-1], features))
+def _images(x: Array, features: int, window: Window, least: int) -> int:
+    tiles = max(least, PART // max(x.shape[-1], features))
     return images_per_part(len(x), -(-tiles // math.prod(_tiles(window))))
-
-
-def _tiles_of_part(width: int) -> int:
-    return max(ROWS, PART // width)
 
 
 def saving(window: Window) -> float:

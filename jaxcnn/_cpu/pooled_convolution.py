@@ -39,7 +39,7 @@ from jax import Array, lax
 from jaxcnn._cpu import cuts
 from jaxcnn._cpu.parts import images_per_part, map_parts, once, sum_parts
 from jaxcnn._order import after
-from jaxcnn._taps import largest, pad, read
+from jaxcnn._taps import largest, pad
 from jaxcnn._window import Window, span
 
 Finish = Callable[[Array, Array], tuple[Array, Array]]

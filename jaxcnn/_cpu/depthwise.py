@@ -29,6 +29,7 @@ from jaxcnn._window import Window
 # a program. But the system hands out anew what is larger than 32 MiB.
 WHOLE = 2**22
 
+
 def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Tree:
     """`finish(y)` with `y[o] = sum_t x_t[o] kernel[t]`."""
     by_tap = kernel.reshape(-1, kernel.shape[-1])

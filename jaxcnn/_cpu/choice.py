@@ -173,8 +173,7 @@ def input_grad(
     """`dx` of `dy` and the kernel."""
     channels = kernel.shape[-2] * groups
     problem = Problem(dy.shape[0], channels, dy.shape[-1], window, groups, _exact(dy, precision))
-    order = as_it_is if _is_matmul(problem) else _late
-    return _evaluated(_input_grad, problem, dy, kernel, otherwise, order)
+    return _evaluated(_input_grad, problem, dy, kernel, otherwise, _late)
 
 
 def pooled(
@@ -307,7 +306,7 @@ def _input_grad(problem: Problem, least: int = ALONE) -> Sum | None:
         if by_winograd := _by_winograd(problem.adjoint, least):
             return partial(by_winograd, turned=True)
         evaluate = _forward(problem.adjoint, least=least)
-        return evaluate and (lambda dy, kernel: evaluate(dy, turned(kernel, groups)))
+        return evaluate and (lambda dy, kernel: evaluate(dy, turned(after(kernel, dy), groups)))
     if channels == features == groups > 1:
         return partial(depthwise.input_grad, window=window)
     if cut := _cut(problem, channels >= FEW and _is_wide(problem, LEAST)):
@@ -366,7 +365,7 @@ def _input_grad_by_cut(problem: Problem, cut: cuts.Cut) -> Sum:
     inner = _input_grad(smaller, LEAST) or (lambda dy, kernel: as_rows(dy, turned(kernel, 1)))
 
     def evaluate(dy: Array, kernel: Array) -> Array:
-        small = cut.kernel(kernel)
+        small = cut.kernel(after(kernel, dy))
 
         def part(dy: Array) -> Array:
             return cut.image_grad(inner(cut.output(dy), small))
@@ -503,6 +502,7 @@ def _evaluated(
     otherwise: Sum,
     order: Callable[[Sum], Sum] = as_it_is,
 ) -> Tree:
+    """What is chosen, or `order(otherwise)`, on a CPU; `otherwise` on other platforms."""
     window = problem.window
     wide = a.dtype in (jnp.float32, jnp.float64)
     empty = not window.size or 0 in (*window.size, *window.outputs)
@@ -510,7 +510,7 @@ def _evaluated(
         return otherwise(a, b)
     if max(window.strides) > 1 and max(window.input_dilation) > 1:
         return otherwise(a, b)
-    chosen = order(choose(problem) or otherwise)
+    chosen = choose(problem) or order(otherwise)
     return lax.platform_dependent(a, b, cpu=chosen, default=otherwise)
 
 

@@ -43,7 +43,6 @@ from jaxcnn._cpu.parts import (
     once,
     sum_parts,
 )
-from jaxcnn._order import after
 from jaxcnn._taps import pad
 from jaxcnn._window import Sizes, Window
 
@@ -155,10 +154,8 @@ def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     dy = dy.reshape(-1, *window.outputs, dy.shape[-1])
 
     def part(dy: Array, *pieces: Array) -> Array:
-        x = _joined(pieces)
-        x = after(x, dy)  # or else V would be kept since the forward pass, which makes the same
         return lax.dot_general(  # V^T · W, point by point
-            _image_transform(x, window),
+            _image_transform(_joined(pieces), window),
             _cotangent_transform(dy, window),
             (((1,), (1,)), ((0,), (0,))),
         )

@@ -34,7 +34,7 @@ def panel(axes: Axes, records: list[dict], kind: str, order: list[str]) -> None:
         ratios = [speedups[order[row]][rival] for row in rows]
         axes.scatter(ratios, rows, s=22, marker=marker, label=label)
     axes.set_xscale("log")
-    axes.set_xlim(0.05, 200)
+    axes.set_xlim(0.05, 400)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}x"))
     axes.set_title(f"{kind}: how many times as long as jaxcnn\n(grey: the rival is faster)")
     axes.grid(axis="x", color="0.85")

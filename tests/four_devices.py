@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 
 import jaxcnn
 from jaxcnn import reference
-from jaxcnn._cpu import choice, parts, patches, pooled_convolution, winograd
+from jaxcnn._cpu import choice, depthwise, parts, patches, pooled_convolution, winograd
 from jaxcnn.models import lenet5
 
 
@@ -133,7 +133,7 @@ if __name__ == "__main__":
 
     # Loops, even of so little.
     parts.CACHE = choice.COPY = patches.PART = patches.LEAST = winograd.ROWS = winograd.PART = 1
-    choice.OUTPUTS = pooled_convolution.COLUMNS = pooled_convolution.IMAGES = 1
+    choice.OUTPUTS = pooled_convolution.COLUMNS = pooled_convolution.IMAGES = depthwise.WHOLE = 1
     every = {"loss": loss_of_every_evaluation, "problem": problem_of_every_evaluation}
     for check_vma in (True, False):
         check_shard_map(check_vma, **every)

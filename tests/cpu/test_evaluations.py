@@ -223,6 +223,7 @@ def test_what_is_done_to_parts_is_done_to_all(at, channels, features, groups, mo
         (patches, "PART"),
         (patches, "LEAST"),
         (parts, "CACHE"),
+        (depthwise, "WHOLE"),
         (choice, "COPY"),
     ]:
         monkeypatch.setattr(module, name, 1)

@@ -57,6 +57,8 @@ def once(f: Callable[[Array], Tree], x: Array) -> Tree:
 
     What is cheap per element, as a few comparisons, XLA works out again in every loop that reads
     it, and keeps what it was worked out from. It does not look into a branch that may be taken.
+    Nor does it begin one before `x` is known, or run two of them by turns: what one needs meanwhile
+    is in memory no longer than that one.
     """
 
     def anything() -> Tree:

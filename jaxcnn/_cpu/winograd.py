@@ -93,11 +93,11 @@ def forward(
 ) -> Tree:
     """`finish(y)` with `y = A^T [ V · U ] A`: of elements; of whole images if `bands` is 1.
 
-    By the turned kernel (`_taps.turned`) as well, which is not written: U is that of the kernel
-    mirrored, `(points, O, C)`, and multiplied by as it lies.
+    By the turned kernel (`_taps.turned`) as well, `window` being that of this convolution. It is
+    not written: U is that of the kernel mirrored, `(points, O, C)`, and summed over as it lies.
     """
     alone = partial(_forward, kernel=kernel, window=window, finish=finish, turned=turned)
-    return once(alone, x)  # as one step: V and U of one sum and of another would wait together
+    return once(alone, x)  # or else V and U of a layer's two gradients would be in memory together
 
 
 def _forward(x: Array, kernel: Array, window: Window, finish: Finish, turned: bool) -> Tree:

@@ -83,7 +83,8 @@ def forward(
         y = map_parts(lambda number: of_band(numbered(number))[None], 1, bands)
         return finish(lax.collapse(jnp.moveaxis(y, 0, 1), 1, 3))
 
-    few = _size(x, window) <= 2 * PART  # then a loop over parts would take as long as they save
+    # Of few rows a loop over parts would take as long as the parts save.
+    few = len(x) * _entries(x, window) <= 2 * PART
     return map_parts(part, len(x) if few else _images(x, window), x)
 
 
@@ -398,10 +399,10 @@ def _images(x: Array, window: Window) -> int:
     if math.prod(window.taps) == 1:
         return len(x)
     windows = math.prod(window.outputs)
-    fit = PART // _size(x[:1], window)
+    fit = PART // _entries(x, window)
     return images_per_part(len(x), max(fit, -(-LEAST // windows)))
 
 
-def _size(x: Array, window: Window) -> int:
-    """The elements of all rows."""
-    return math.prod((len(x), *window.outputs, *window.taps, x.shape[-1]))
+def _entries(x: Array, window: Window) -> int:
+    """Of the rows of one image."""
+    return math.prod((*window.outputs, *window.taps, x.shape[-1]))

@@ -16,8 +16,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.experimental.scheduling_groups import xla_metadata_call
 
-from jaxcnn._order import after, never, varying
+from jaxcnn._order import after, varying
 
 Tree = Any  # an array, or several
 Finish = Callable[[Array], Tree]  # what is still done to a part of a result
@@ -52,20 +53,15 @@ def as_it_is(x: Any) -> Any:
     return x
 
 
-def once(f: Callable[[Array], Tree], x: Array) -> Tree:
-    """`f(x)`, written to memory.
+def once(f: Callable[..., Tree], *arrays: Array) -> Tree:
+    """`f(*arrays)`, written to memory, as one step.
 
     What is cheap per element, as a few comparisons, XLA works out again in every loop that reads
-    it, and keeps what it was worked out from. It does not look into a branch that may be taken.
-    Nor does it begin one before `x` is known, or run two of them by turns: what one needs meanwhile
-    is in memory no longer than that one.
+    it, and keeps what it was worked out from. It does not look into a call that is not inlined.
+    Nor does it begin one before the arrays are known, or run two of them by turns: what one needs
+    meanwhile is in memory no longer than that one.
     """
-
-    def anything() -> Tree:
-        shapes = jax.eval_shape(f, x)
-        return jax.tree.map(lambda result: _anything(result, result.shape, (x,)), shapes)
-
-    return lax.cond(never(x), anything, lambda: f(x))
+    return xla_metadata_call(f, inlineable="false")(*arrays)
 
 
 def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:

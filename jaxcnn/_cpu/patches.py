@@ -162,8 +162,7 @@ def kernel_grad_of_both(x: Array, dy: Array, window: Window) -> Array:
     height = band.size[0]
 
     def of_band(x: Array, dy: Array) -> Array:
-        padded = pad(x, band.pads, 0)
-        rows = jnp.concatenate([read(padded, offset, band) for offset in band.offsets()], -1)
+        rows = _met(pad(x, band.pads, 0), band)
         starts = range(reach, -1, -window.dilation[0])
         columns = jnp.concatenate([lax.slice_in_dim(dy, a, a + height, 1, 1) for a in starts], -1)
         return _product(rows, columns)
@@ -321,8 +320,7 @@ def _places(window: Window, block: int) -> np.ndarray:
 def _rows(x: Array, window: Window, block: int) -> Array:
     """`(N, *windows but the last, blocks, outer taps · places · C)`."""
     if window.dilation[-1] > 1:
-        padded = pad(x, window.pads, 0)
-        return jnp.concatenate([read(padded, offset, window) for offset in window.offsets()], -1)
+        return _met(pad(x, window.pads, 0), window)
     step, places = window.strides[-1] * block, len(_places(window, block))
     blocks, pieces = -(-window.outputs[-1] // block), -(-places // step)
     low, size = window.pads[-1][0], window.size[-1]
@@ -330,14 +328,40 @@ def _rows(x: Array, window: Window, block: int) -> Array:
     padded = pad(x, pads, 0)
     # The last axis cut into steps: what a block meets is a step, and the next, and so on.
     by_step = padded.reshape(*padded.shape[:-2], -1, step * x.shape[-1])
+    widths = [min(step, places - piece * step) * x.shape[-1] for piece in range(pieces)]
+    if max(window.strides) == 1:
+        met = [
+            lax.slice_in_dim(by_step, piece, piece + blocks, axis=-2)[..., :width]
+            for piece, width in enumerate(widths)
+        ]
+        return _met_along(range(len(window.taps) - 1), jnp.concatenate(met, -1), window)
     outer = window._replace(taps=(*window.taps[:-1], 1), strides=(*window.strides[:-1], 1))
     counts = (*window.outputs[:-1], blocks)
-    found = []
-    for offset in outer.offsets():
-        for piece in range(pieces):
-            width = min(step, places - piece * step) * x.shape[-1]
-            found.append(take(by_step, (*offset[:-1], piece), counts, outer.strides)[..., :width])
-    return jnp.concatenate(found, -1)
+    met = [
+        take(by_step, (*offset[:-1], piece), counts, outer.strides)[..., :width]
+        for offset in outer.offsets()
+        for piece, width in enumerate(widths)
+    ]
+    return jnp.concatenate(met, -1)
+
+
+def _met(padded: Array, window: Window) -> Array:
+    """`(..., taps · C)`: what all taps read."""
+    if max(window.strides) == 1:
+        return _met_along(range(len(window.taps)), padded, window)
+    return jnp.concatenate([read(padded, offset, window) for offset in window.offsets()], -1)
+
+
+def _met_along(axes: range, x: Array, window: Window) -> Array:
+    """What the taps along the axes read, one after another: the strides are 1, or more is read.
+
+    XLA:CPU has a single loop for what is joined of at most 8 arrays; more it writes one by one.
+    """
+    for axis in reversed(axes):
+        taps, dilation, count = window.taps[axis], window.dilation[axis], window.outputs[axis]
+        starts, at = range(0, taps * dilation, dilation), axis - len(window.taps) - 1
+        x = jnp.concatenate([lax.slice_in_dim(x, a, a + count, axis=at) for a in starts], -1)
+    return x
 
 
 def _matrix(kernel: Array, window: Window, block: int) -> Array:
@@ -376,8 +400,7 @@ def _kernel_grad_by_group(x: Array, dy: Array, window: Window, groups: int) -> A
 
 def _rows_by_group(x: Array, window: Window, groups: int) -> Array:
     """`(groups, N, *windows, taps · C / groups)`."""
-    padded = pad(_by_group(x, groups), window.pads, 0)
-    return jnp.concatenate([read(padded, offset, window) for offset in window.offsets()], -1)
+    return _met(pad(_by_group(x, groups), window.pads, 0), window)
 
 
 def _by_group(x: Array, groups: int) -> Array:

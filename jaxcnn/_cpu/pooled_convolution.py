@@ -40,7 +40,7 @@ from jaxcnn._cpu import cuts
 from jaxcnn._cpu.parts import images_per_part, map_parts, once, sum_parts
 from jaxcnn._order import after
 from jaxcnn._taps import largest, pad
-from jaxcnn._window import Window, span
+from jaxcnn._window import Sizes, Window, span
 
 Finish = Callable[[Array, Array], tuple[Array, Array]]
 COLUMNS = 2**20  # elements of the columns of a part: 4 MiB in float32
@@ -63,7 +63,8 @@ def forward(
     """`finish(u, w)`: of the maxima and which they are, each `(N, *windows of the pool, O)`."""
     matrix = _matrix(kernel, window, pool)
 
-    def competed(z: Array) -> tuple[Array, Array]:
+    def competed(counts: Sizes, z: Array) -> tuple[Array, Array]:
+        z = z.reshape(-1, kernel.shape[-1], *counts)
         if bias is not None:
             z = z + bias.reshape(-1, *(1 for _ in z.shape[2:]))
         return finish(*largest(z, jnp.zeros((), jnp.int8)))
@@ -71,7 +72,7 @@ def forward(
     def part(x: Array) -> tuple[Array, Array]:
         columns = _columns(x, window, pool)
         z = lax.dot(matrix.T, columns.reshape(len(matrix), -1))
-        y, winner = once(competed, z.reshape(-1, kernel.shape[-1], *columns.shape[1:]))
+        y, winner = once(partial(competed, columns.shape[1:]), z)
         return _images_first(y), _images_first(winner)
 
     return map_parts(part, _images(x, window, pool), x)
@@ -107,6 +108,7 @@ def _input_grad(kernel: Array, window: Window, pool: Window, winner: Array, dy: 
     dcolumns = lax.dot(_matrix(kernel, window, pool), dz.reshape(-1, dz[0, 0].size))
 
     def added(dcolumns: Array) -> Array:
+        dcolumns = dcolumns.reshape(math.prod(shifts), -1, *dz.shape[2:])
         terms = (
             pad(at_q, tuple((q, k - 1 - q) for q, k in zip(shift, shifts, strict=True)), 0)
             for at_q, shift in zip(dcolumns, cut.window.offsets(), strict=True)
@@ -117,7 +119,6 @@ def _input_grad(kernel: Array, window: Window, pool: Window, winner: Array, dy: 
         whole = whole.reshape(*whole.shape[:-1], kernel.shape[-2], -1)
         return lax.optimization_barrier(jnp.moveaxis(whole, -2, 0))
 
-    dcolumns = dcolumns.reshape(math.prod(shifts), -1, *dz.shape[2:])
     return _images_first(once(added, dcolumns))
 
 

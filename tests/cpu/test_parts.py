@@ -38,4 +38,4 @@ def test_once_is_the_function(first):
 def test_once_is_in_a_program_of_its_own():
     x = jnp.ones((8, 4))
     text = jax.jit(lambda x: once(lambda x: 2 * x, x) + 1).lower(x).compile().as_text()
-    assert text.count(" conditional(") == 1
+    assert text.count(" call(") == 1

@@ -59,7 +59,8 @@ def once(f: Callable[..., Tree], *arrays: Array) -> Tree:
     What is cheap per element, as a few comparisons, XLA works out again in every loop that reads
     it, and keeps what it was worked out from. It does not look into a call that is not inlined.
     Nor does it begin one before the arrays are known, or run two of them by turns: what one needs
-    meanwhile is in memory no longer than that one.
+    meanwhile is in memory no longer than that one. (Reshape within `f` where a shape may have ones:
+    XLA copies an array to have them in the order that a call takes them in.)
     """
     return xla_metadata_call(f, inlineable="false")(*arrays)
 

@@ -99,8 +99,27 @@ def test_depthwise(at):
     x, kernel, dy = numbers(at, 3, 2, 2, groups=2)
     y, dx, dkernel = by_loop(x, kernel, dy, at, groups=2)
     assert_close(jax.jit(partial(depthwise.forward, window=at))(x, kernel), y)
-    assert_close(jax.jit(partial(depthwise.kernel_grad, window=at))(x, dy), dkernel)
     assert_close(jax.jit(partial(depthwise.input_grad, window=at))(dy, kernel), dx)
+    assert_close(jax.jit(partial(depthwise.kernel_grad, window=at))(x, dy), dkernel)
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        *GEOMETRIES,
+        pytest.param(window((16, 3), (3, 3)), id="rows by eights"),
+        pytest.param(window((25, 4), (3, 2), strides=2), id="rows that do not divide"),
+        pytest.param(window((37,), (5,), strides=2), id="of one axis"),
+    ],
+)
+@pytest.mark.parametrize(("terms", "cache"), [(depthwise.TERMS, parts.CACHE), (16, 1)])
+def test_depthwise_kernel_grad_by_rows(at, terms, cache, monkeypatch):
+    monkeypatch.setattr(depthwise, "SMALL", 0)
+    monkeypatch.setattr(depthwise, "TERMS", terms)  # with the second, two taps a loop
+    monkeypatch.setattr(depthwise, "CACHE", cache)  # and an image a part
+    x, kernel, dy = numbers(at, 3, 2, 2, groups=2)
+    _, _, dkernel = by_loop(x, kernel, dy, at, groups=2)
+    assert_close(jax.jit(partial(depthwise.kernel_grad, window=at))(x, dy), dkernel)
 
 
 @pytest.mark.parametrize("taps", [(3, 3), (2, 5), (4, 2)])

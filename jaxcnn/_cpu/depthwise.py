@@ -93,23 +93,24 @@ def _sums_by_images(x: Array, dy: Array, window: Window) -> list[Array]:
 
 def _sums_by_rows(x: Array, dy: Array, window: Window) -> list[Array]:
     """For each tap sums of sums over rows: `(images, some, C)`."""
-    axis, channels = _axis_of_rows(window), x.shape[-1]
-    if axis < len(window.taps) - 1 and window.strides[-1] == 1:
-        x, dy, window = _beside(x), _beside(dy), _window_beside(window, channels)
+    axis, channels, image = _axis_of_rows(window), x.shape[-1], x.shape[1:]
     rows, dy, window = _divided(dy, window, axis)
+    outputs = dy.shape[axis + 2 :]
+    if outputs[:-1] and window.strides[-1] == 1:
+        outputs, image = _beside(outputs), _beside(image)
+        window = _window_beside(window, channels)
     offsets = list(window.offsets())
     taps = min(TERMS // rows, len(offsets))
     entries = x[0].size + taps * dy[0].size // rows  # of an image and of its sums
     images = images_per_part(len(x), max(CACHE // entries, 1))
-    image, by_row = x.shape[1:], (images, -1, rows, *dy.shape[axis + 2 :])
+    by_row = (images, -1, rows, *outputs)
 
     def padded(x: Array) -> Array:
         # Beside, as always here: loops over few channels alone LLVM writes out, one by one.
-        x = x.reshape(images, *image)
-        (low, high), wide = window.pads[-1], _beside(x)
-        beside = low * x.shape[-1], high * x.shape[-1]
-        padded = pad(wide, (*window.pads[:-1], beside), 0)
-        return padded.reshape(*padded.shape[:-2], -1, x.shape[-1])
+        (low, high), last = window.pads[-1], image[-1]
+        pads = (*window.pads[:-1], (low * last, high * last))
+        wide = pad(x.reshape(images, *_beside(image)), pads, 0)
+        return wide.reshape(*wide.shape[:-2], -1, last)
 
     def sums(padded: Array, dy: Array, some: list[Sizes]) -> list[Array]:
         dy = dy.reshape(by_row)
@@ -127,7 +128,7 @@ def _sums_by_rows(x: Array, dy: Array, window: Window) -> list[Array]:
             by_tap += once(sums_of_sums, *(x.reshape(images, -1, channels) for x in found))
         return by_tap
 
-    return sum_parts(part, images, _beside(x)[..., 0], _beside(dy)[..., 0])
+    return sum_parts(part, images, x, dy, of_image=lambda x: _beside(x.shape[1:])[:-1])
 
 
 def _axis_of_rows(window: Window) -> int:
@@ -135,9 +136,9 @@ def _axis_of_rows(window: Window) -> int:
     return max(len(window.taps) - 2, 0)
 
 
-def _beside(x: Array) -> Array:
-    """The last axis and the channels in one, which has one channel."""
-    return x.reshape(*x.shape[:-2], -1, 1)
+def _beside(shape: Sizes) -> Sizes:
+    """With the last axis and the channels in one, which has one channel."""
+    return (*shape[:-2], shape[-2] * shape[-1], 1)
 
 
 def _window_beside(window: Window, channels: int) -> Window:

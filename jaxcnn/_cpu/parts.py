@@ -21,6 +21,7 @@ from jax.experimental.scheduling_groups import xla_metadata_call
 from jaxcnn._order import after, varying
 
 Tree = Any  # an array, or several
+Shape = tuple[int, ...]
 Finish = Callable[[Array], Tree]  # what is still done to a part of a result
 CACHE = 2**18  # elements: 1 MiB in float32
 
@@ -65,6 +66,10 @@ def once(f: Callable[..., Tree], *arrays: Array) -> Tree:
     return xla_metadata_call(f, inlineable="false")(*arrays)
 
 
+def _of_image(x: Array) -> Shape:
+    return x.shape[1:]
+
+
 def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     """`f(*arrays)`, by parts of so many images; all arrays and results have the batch first."""
     batch = arrays[0].shape[0]
@@ -86,14 +91,21 @@ def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     return jax.tree.map(lambda x: x.reshape(images * parts, *x.shape[2:])[:batch], whole)
 
 
-def sum_parts(f: Callable[..., Tree], images: int, *arrays: Array, at_once: int = 1) -> Tree:
+def sum_parts(
+    f: Callable[..., Tree],
+    images: int,
+    *arrays: Array,
+    at_once: int = 1,
+    of_image: Callable[[Array], Shape] = _of_image,
+) -> Tree:
     """`f(*arrays)`, which sums over the batch, as the sum over parts of so many images.
 
-    `at_once` parts are one round of the loop: XLA then adds them in one pass over the sums.
+    `at_once` parts are one round of the loop: XLA then adds them in one pass over the sums. `f` is
+    given images in the shape `of_image(array)`.
     """
-    parts, at = _cut(images, arrays)
+    parts, at = _cut(images, arrays, of_image)
     if parts == 1:
-        return f(*arrays)
+        return f(*(x.reshape(len(x), *of_image(x)) for x in arrays))
     zeros = jax.tree.map(lambda part: _zeros(part, arrays), jax.eval_shape(f, *at(0)))
 
     def body(total: Tree, number: Array) -> tuple[Tree, None]:
@@ -103,7 +115,7 @@ def sum_parts(f: Callable[..., Tree], images: int, *arrays: Array, at_once: int 
 
 
 def _cut(
-    images: int, arrays: tuple[Array, ...]
+    images: int, arrays: tuple[Array, ...], of_image: Callable[[Array], Shape] = _of_image
 ) -> tuple[int, Callable[[int | Array], list[Array]]]:
     """The number of parts, and what gives one of them. The last may be filled up with zeros."""
     batch = arrays[0].shape[0]
@@ -114,7 +126,7 @@ def _cut(
     ]
     # Reshaped at each reading: or else XLA would write what is cheap once more in that shape.
     return parts, lambda number: [
-        lax.dynamic_index_in_dim(x.reshape(images, parts, *x.shape[1:]), number, 1, keepdims=False)
+        lax.dynamic_index_in_dim(x.reshape(images, parts, *of_image(x)), number, 1, keepdims=False)
         for x in whole
     ]
 

@@ -61,6 +61,9 @@ PART = 2**15
 # program has; but for each block of features V is worked out anew, too.
 BLOCK = 2**22
 PRODUCTS = 2**23
+# Entries of a kernel's products for a point, if so few, are worked out on one thread: half of the
+# points at a time, XLA has both threads work.
+SMALL = 2**12
 
 
 def _evaluation(coefficients: int) -> np.ndarray:
@@ -158,12 +161,16 @@ def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     pieces, window = _bands(x, dy.shape[-1], window)
     dy = dy.reshape(-1, *window.outputs, dy.shape[-1])
 
+    halves = 2 if x.shape[-1] * dy.shape[-1] <= SMALL else 1
+
     def part(dy: Array, *pieces: Array) -> Array:
-        return lax.dot_general(  # V^T · W, point by point
-            _image_transform(_joined(pieces), window),
-            _cotangent_transform(dy, window),
-            (((1,), (1,)), ((0,), (0,))),
-        )
+        image = jnp.split(_image_transform(_joined(pieces), window), halves)
+        cotangent = jnp.split(_cotangent_transform(dy, window), halves)
+        products = [  # V^T · W, point by point
+            lax.dot_general(v, w, (((1,), (1,)), ((0,), (0,))))
+            for v, w in zip(image, cotangent, strict=True)
+        ]
+        return jnp.concatenate(products)
 
     images = _images(pieces[0], dy.shape[-1], window, ROWS // 2)
     products = sum_parts(part, images, dy, *pieces)

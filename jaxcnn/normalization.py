@@ -356,10 +356,11 @@ def batch_norm_bwd(
     dy, (dmean, dvar) = cotangents
     x_wide, dy, m = _wide(x), _wide(dy), math.prod(x.shape[:-1])
     dbias = dy.sum(_batch(x))  # (5)
-    from_mean = x_wide - _row(after(mean, dbias), x_wide)
-    over_r = (from_mean * dy).sum(_batch(x))
+    over_r = ((x_wide - _row(after(mean, dbias), x_wide)) * dy).sum(_batch(x))
     dscale = r * over_r if m else over_r  # (5); of no elements, r is NaN
     mean_dn, mean_n_dn = _scaled(dbias, scale) / m, _scaled(dscale, scale) / m  # (7)
+    # `after`: or else x - mean, which is in that sum too, would be written to memory for both.
+    from_mean = x_wide - _row(after(mean, over_r), x_wide)
     dx = _row(_scaled(r, scale), dy) * dy  # (8)
     dx = dx + _row(2 * dvar / m - r * r * mean_n_dn, dy) * from_mean
     dx = dx + _row(dmean / m - r * mean_dn, dy)

@@ -301,7 +301,7 @@ def _kernel_grad(problem: Problem, least: int = ALONE) -> Sum | None:
 def _input_grad(problem: Problem, least: int = ALONE) -> Sum | None:
     _, channels, features, window, groups, _ = problem
     if _is_matmul(problem):
-        return patches.input_grad_of_one_tap
+        return partial(patches.input_grad_of_one_tap, window=window)
     if max(window.strides) == 1:
         if by_winograd := _by_winograd(problem.adjoint, least):
             return partial(by_winograd, turned=True)
@@ -418,10 +418,9 @@ def _by_cut(problem: Problem, cut: cuts.Cut) -> tuple[int, Problem]:
 
 
 def _is_matmul(problem: Problem) -> bool:
-    """Of each element alone, and of all its channels."""
+    """Of elements alone, and of all their channels."""
     window = problem.window
-    alone = {*window.taps, *window.strides, *window.input_dilation} <= {1}
-    return alone and set(window.pads) <= {(0, 0)} and problem.groups == 1
+    return {*window.taps, *window.input_dilation} == {1} and problem.groups == 1
 
 
 def _suits_winograd(

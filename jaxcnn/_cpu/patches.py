@@ -186,10 +186,16 @@ def kernel_grad_of_both(x: Array, dy: Array, window: Window) -> Array:
     return by_tap.transpose(0, 2, 3, 1).reshape(*window.taps, channels, features)
 
 
-def input_grad_of_one_tap(dy: Array, kernel: Array) -> Array:
-    """`dy` times the kernel's transpose, which is never written: no strides, and no padding."""
+def input_grad_of_one_tap(dy: Array, kernel: Array, window: Window) -> Array:
+    """`dy` times the kernel's transpose, which is never written; zeros where no window was."""
     matrix = kernel.reshape(kernel.shape[-2:])
-    return lax.dot_general(dy, matrix, (((dy.ndim - 1,), (1,)), ((), ())))
+    found = lax.dot_general(dy, matrix, (((dy.ndim - 1,), (1,)), ((), ())))
+    around = [(0, 0, 0)]
+    for n, s, (low, _), outputs in zip(
+        window.size, window.strides, window.pads, window.outputs, strict=True
+    ):
+        around.append((-low, n + low - span(outputs, s), s - 1))
+    return lax.pad(found, jnp.zeros((), found.dtype), [*around, (0, 0, 0)])
 
 
 def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Array:

@@ -94,6 +94,22 @@ def test_to_few_channels(at, products, monkeypatch):
     assert_close(jax.jit(partial(patches.forward_to_few, window=at))(x, kernel), y)
 
 
+@pytest.mark.parametrize(
+    "at",
+    [
+        pytest.param(window((4, 3), (1, 1), pads=0), id="no strides"),
+        pytest.param(window((7, 6), (1, 1), strides=(2, 3), pads=0), id="strides"),
+        pytest.param(window((7, 6), (1, 1), strides=2, pads=((1, 3), (-1, -2))), id="pads, crops"),
+        pytest.param(window((2, 1), (1, 1), strides=2, pads=((0, 0), (-1, 1))), id="nothing met"),
+        pytest.param(window((9,), (1,), strides=4, pads=2), id="one axis"),
+    ],
+)
+def test_input_grad_of_one_tap(at):
+    x, kernel, dy = numbers(at, 3, 4, 2)
+    _, dx, _ = by_loop(x, kernel, dy, at)
+    assert_close(jax.jit(partial(patches.input_grad_of_one_tap, window=at))(dy, kernel), dx)
+
+
 @pytest.mark.parametrize("at", GEOMETRIES)
 def test_depthwise(at):
     x, kernel, dy = numbers(at, 3, 2, 2, groups=2)

@@ -21,6 +21,12 @@ on two cores with AVX2, in float32, as the time of `otherwise` over that of the 
 Since then, on two cores with AVX-512, also against what would be taken instead (in brackets):
 
     evaluation    where                              forward      kernel       input's gradient
+    depthwise     a group for each channel                        15 to 200
+                  (by rows, as by images)                         0.9 to 8
+                  groups of 2 and 4 channels         5.1 to 39    14 to 920    6.0 to 37
+                  (patches)                          1.3 to 6.2   1.3 to 3.3   1.5 to 6.5
+                  (patches, 4 rows)                               0.6
+                  (patches, groups of 8)             0.1          0.8          0.1
     patches       from 1 to 6 channels to 16         1.1 to 4.9
                   5x5 from 6 to 16                   0.7 to 1.1
                   from 3 to 24 and 32                1.5 to 6.8
@@ -100,6 +106,7 @@ from jaxcnn._window import Window
 
 COPY = 2**21  # elements of a copy of images that is larger than they: 8 MiB in float32
 OUTPUTS = 2**10  # for fewer a feature, to turn the kernel's gradient takes longer than its sum
+NARROW = 4  # channels of a group that are met by shifts
 LEAST = 12  # channels for Winograd's way, against other ways in here
 ALONE = 32  # and forward, where XLA's convolution is the other way
 MANY = 128  # and for a kernel's gradient of 5x5 taps, of which it saves but a third
@@ -120,7 +127,7 @@ class Problem(NamedTuple):
     features: int
     window: Window
     groups: int
-    exact: bool  # as exact as the sum: not by Winograd's way, nor in blocks of windows
+    exact: bool  # as exact as the sum: not by Winograd's way, nor with zeros that a kernel has not
 
     @property
     def adjoint(self) -> "Problem":
@@ -259,7 +266,7 @@ def _forward(
         evaluate = _input_grad(problem.adjoint)
         of_turned = evaluate and (lambda x, kernel: evaluate(x, turned(kernel, groups)))
         return of_turned and _finished(of_turned, finish)
-    if channels == features == groups > 1:
+    if _is_depthwise(problem, 1 if exact else NARROW):
         return partial(depthwise.forward, window=window, finish=finish)
     if by_winograd := _by_winograd(problem, least):
         if of_elements or winograd.bands(window, max(channels, features)) == 1:
@@ -281,8 +288,9 @@ def _kernel_grad(problem: Problem, least: int = ALONE) -> Sum | None:
     if max(window.input_dilation) > 1:
         evaluate = _kernel_grad(problem.adjoint)
         return evaluate and (lambda x, dy: turned(evaluate(dy, x), groups))
-    if channels == features == groups > 1:
-        return partial(depthwise.kernel_grad, window=window)
+    small = window.outputs[-2:][0] <= depthwise.SMALL
+    if _is_depthwise(problem, 1 if small else NARROW):
+        return partial(depthwise.kernel_grad, window=window, within=channels // groups)
     least = least if max(window.taps) < 5 else MANY
     if _suits_winograd(problem, rows=1 / 8, least=least):
         return partial(winograd.kernel_grad, window=window)
@@ -299,7 +307,7 @@ def _kernel_grad(problem: Problem, least: int = ALONE) -> Sum | None:
 
 
 def _input_grad(problem: Problem, least: int = ALONE) -> Sum | None:
-    _, channels, features, window, groups, _ = problem
+    _, channels, _, window, groups, _ = problem
     if _is_matmul(problem):
         return partial(patches.input_grad_of_one_tap, window=window)
     if max(window.strides) == 1:
@@ -307,7 +315,7 @@ def _input_grad(problem: Problem, least: int = ALONE) -> Sum | None:
             return partial(by_winograd, turned=True)
         evaluate = _forward(problem.adjoint, least=least)
         return evaluate and (lambda dy, kernel: evaluate(dy, turned(after(kernel, dy), groups)))
-    if channels == features == groups > 1:
+    if _is_depthwise(problem, 1):
         return partial(depthwise.input_grad, window=window)
     if cut := _cut(problem, channels >= FEW and _is_wide(problem, LEAST)):
         return _input_grad_by_cut(problem, cut)
@@ -415,6 +423,12 @@ def _by_cut(problem: Problem, cut: cuts.Cut) -> tuple[int, Problem]:
         images = images_per_part(images, max(COPY // copy, 1))
     smaller = problem._replace(images=images * cut.images, channels=channels, window=cut.window)
     return images, smaller
+
+
+def _is_depthwise(problem: Problem, most: int) -> bool:
+    """In groups of so many channels at most, to as many."""
+    _, channels, features, _, groups, _ = problem
+    return channels == features and groups > 1 and channels // groups <= most
 
 
 def _is_matmul(problem: Problem) -> bool:
@@ -527,7 +541,9 @@ def _evaluable(*arrays: Array) -> bool:
 
 
 def _exact(x: Array, precision: Any) -> bool:
-    """Winograd's way and blocks are for float32, where no precision is asked for."""
+    """Winograd's way, blocks and shifts, for which what is zero in a kernel is multiplied as well,
+    are for float32, where no precision is asked for.
+    """
     default: Any = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     asked = default if precision is None else precision
     return x.dtype != jnp.float32 or asked not in (None, "default", lax.Precision.DEFAULT)

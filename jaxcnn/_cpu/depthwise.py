@@ -4,6 +4,14 @@ Each channel meets its own taps alone, so that there is no matrix to multiply. X
 loop over every output. Here each tap is one product of two arrays, and XLA makes a single loop of
 them all, over channels, which are next to each other and fill the vector registers.
 
+In groups of g channels, to as many, a channel also meets those up to g - 1 before and behind it. So
+images are shifted along their channels, too, by s, and a kernel has zeros where that leads out of a
+group: with x_{s,t}[c] = x_t[c + s],
+
+    y[o,c] = sum_{s,t} x_{s,t}[o,c] kernel[s,t,c]      kernel[s,t,c] = kernel[t, c mod g + s, c]
+
+which is 2 g - 1 products where g count. One channel a group has the shift 0 alone.
+
 The kernel's gradient has a sum of such products for each tap. One `lax.reduce` of several arrays
 is one loop of XLA's with all their sums, of which it keeps those over few rows of an image in
 registers, and reads an element of x or dy once for the taps that meet it. So rows are summed by
@@ -11,7 +19,9 @@ eights, and then these sums by eights.
 """
 
 import functools
+import itertools
 import operator
+from collections.abc import Iterator
 from functools import partial
 
 import jax
@@ -31,32 +41,34 @@ from jaxcnn._cpu.parts import (
     sum_parts,
 )
 from jaxcnn._taps import gather, pad, read
-from jaxcnn._window import Sizes, Window
+from jaxcnn._window import Pads, Sizes, Window
 
-# Elements of padded images at once: 32 MiB in float32. By parts what pads them would not be one
-# loop with what made them, nor would its results be where they stay: twice the time, within a
-# program. But the system hands out anew what is larger.
-WHOLE = 2**23
+# Elements of images that are padded at once: 16 MiB in float32, or 32 MiB where the results are as
+# large; what is larger the system hands out anew. By parts what pads them would not be one loop
+# with what made them, nor would its results be where they stay: twice the time, within a program.
+WHOLE = 2**22
 ROWS = 8  # summed in one loop,
 TERMS = 72  # of so many products: LLVM does not write out the loop over rows if there are more
 SMALL = 4  # rows of images, for which copies and sums of sums cost more than they save
 
 
 def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Tree:
-    """`finish(y)` with `y[o] = sum_t x_t[o] kernel[t]`."""
-    by_tap = kernel.reshape(-1, kernel.shape[-1])
+    """`finish(y)` with `y[o] = sum_{s,t} x_{s,t}[o] kernel[s,t]`."""
+    within, channels = kernel.shape[-2:]
+    by_term = kernel.reshape(-1, channels) if within == 1 else once(_by_shift, kernel)
 
     def part(x: Array) -> Tree:
         # The barrier: or else each of the products would ask for every element if it is padding.
-        padded = lax.optimization_barrier(pad(x, window.pads, 0))
+        padded = lax.optimization_barrier(_padded(x, window.pads, within - 1))
         terms = (
-            read(padded, offset, window) * taps
-            for offset, taps in zip(window.offsets(), by_tap, strict=True)
+            read(_shifted(padded, shift, within - 1, channels), offset, window) * taps
+            for (shift, offset), taps in zip(_terms(within, window), by_term, strict=True)
         )
         return finish(functools.reduce(operator.add, terms))
 
-    size = jax.eval_shape(lambda x: pad(x, window.pads, 0), x).size
-    return map_parts(part, len(x) if size <= WHOLE else images_in_cache(x), x)
+    padded = jax.eval_shape(lambda x: pad(x, window.pads, 0), x)
+    whole = x.size <= WHOLE or (max(window.strides) == 1 and padded.size <= 2 * WHOLE)
+    return map_parts(part, len(x) if whole else images_in_cache(x), x)
 
 
 def input_grad(dy: Array, kernel: Array, window: Window) -> Array:
@@ -70,12 +82,14 @@ def input_grad(dy: Array, kernel: Array, window: Window) -> Array:
     return gather(window, (dy,), (0,), written)
 
 
-def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
-    """`dkernel[t] = sum_{n,o} x_t[n,o] dy[n,o]`."""
-    by_rows = window.outputs[_axis_of_rows(window)] > SMALL
-    by_tap = (_sums_by_rows if by_rows else _sums_by_images)(x, dy, window)
-    sums = [x.sum(range(x.ndim - 1)) for x in by_tap]
-    return jnp.stack(sums).reshape(*window.taps, 1, x.shape[-1])
+def kernel_grad(x: Array, dy: Array, window: Window, within: int = 1) -> Array:
+    """`dkernel[s,t] = sum_{n,o} x_{s,t}[n,o] dy[n,o]`."""
+    if within == 1 and window.outputs[_axis_of_rows(window)] <= SMALL:
+        sums = _sums_by_images(x, dy, window)
+    else:
+        sums = _sums_by_rows(x, dy, window, within)
+    by_term = jnp.stack([x.sum(range(x.ndim - 1)) for x in sums])
+    return _by_channel(by_term, within).reshape(*window.taps, within, x.shape[-1])
 
 
 def _sums_by_images(x: Array, dy: Array, window: Window) -> list[Array]:
@@ -91,30 +105,29 @@ def _sums_by_images(x: Array, dy: Array, window: Window) -> list[Array]:
 # Sums over rows ----------------------------------------------------------------------------------
 
 
-def _sums_by_rows(x: Array, dy: Array, window: Window) -> list[Array]:
-    """For each tap sums of sums over rows: `(images, some, C)`."""
+def _sums_by_rows(x: Array, dy: Array, window: Window, within: int) -> list[Array]:
+    """For each shift and tap sums of sums over rows: `(images, some, C)`."""
     axis, channels, image = _axis_of_rows(window), x.shape[-1], x.shape[1:]
     rows, dy, window = _divided(dy, window, axis)
-    outputs = dy.shape[axis + 2 :]
+    pads, outputs = window.pads, dy.shape[axis + 2 :]
     if outputs[:-1] and window.strides[-1] == 1:
-        outputs, image = _beside(outputs), _beside(image)
-        window = _window_beside(window, channels)
-    offsets = list(window.offsets())
-    taps = min(TERMS // rows, len(offsets))
-    entries = x[0].size + taps * dy[0].size // rows  # of an image and of its sums
+        outputs, window = _beside(outputs), _window_beside(window, channels)
+    terms = list(_terms(within, window))
+    most = min(TERMS // rows, len(terms))
+    entries = x[0].size + most * dy[0].size // rows  # of an image and of its sums
     images = images_per_part(len(x), max(CACHE // entries, 1))
     by_row = (images, -1, rows, *outputs)
 
     def padded(x: Array) -> Array:
-        # Beside, as always here: loops over few channels alone LLVM writes out, one by one.
-        (low, high), last = window.pads[-1], image[-1]
-        pads = (*window.pads[:-1], (low * last, high * last))
-        wide = pad(x.reshape(images, *_beside(image)), pads, 0)
-        return wide.reshape(*wide.shape[:-2], -1, last)
+        return _padded(x.reshape(images, *image), pads, within - 1)
 
-    def sums(padded: Array, dy: Array, some: list[Sizes]) -> list[Array]:
+    def sums(padded: Array, dy: Array, some: list[tuple[int, Sizes]]) -> list[Array]:
         dy = dy.reshape(by_row)
-        return _sums([read(padded, offset, window).reshape(by_row) * dy for offset in some])
+        met = (
+            read(_shifted(padded, shift, within - 1, outputs[-1]), offset, window)
+            for shift, offset in some
+        )
+        return _sums([x.reshape(by_row) * dy for x in met])
 
     def sums_of_sums(*sums: Array) -> list[Array]:
         count = sums[0].shape[1]
@@ -122,11 +135,11 @@ def _sums_by_rows(x: Array, dy: Array, window: Window) -> list[Array]:
         return _sums([x.reshape(images, count // some, some, channels) for x in sums])
 
     def part(x: Array, dy: Array) -> list[Array]:
-        x, by_tap = once(padded, x), []
-        for first in range(0, len(offsets), taps):
-            found = once(partial(sums, some=offsets[first : first + taps]), x, dy)
-            by_tap += once(sums_of_sums, *(x.reshape(images, -1, channels) for x in found))
-        return by_tap
+        x, by_term = once(padded, x), []
+        for first in range(0, len(terms), most):
+            found = once(partial(sums, some=terms[first : first + most]), x, dy)
+            by_term += once(sums_of_sums, *(x.reshape(images, -1, channels) for x in found))
+        return by_term
 
     return sum_parts(part, images, x, dy, of_image=lambda x: _beside(x.shape[1:])[:-1])
 
@@ -134,22 +147,6 @@ def _sums_by_rows(x: Array, dy: Array, window: Window) -> list[Array]:
 def _axis_of_rows(window: Window) -> int:
     """The last but one, if there are two."""
     return max(len(window.taps) - 2, 0)
-
-
-def _beside(shape: Sizes) -> Sizes:
-    """With the last axis and the channels in one, which has one channel."""
-    return (*shape[:-2], shape[-2] * shape[-1], 1)
-
-
-def _window_beside(window: Window, channels: int) -> Window:
-    """The same window over what is beside: the last stride is 1."""
-    *sizes, size = window.size
-    *pads, (low, high) = window.pads
-    return window._replace(
-        size=(*sizes, size * channels),
-        pads=(*pads, (low * channels, high * channels)),
-        dilation=(*window.dilation[:-1], window.dilation[-1] * channels),
-    )
 
 
 def _divided(dy: Array, window: Window, axis: int) -> tuple[int, Array, Window]:
@@ -173,3 +170,67 @@ def _sums(arrays: list[Array]) -> list[Array]:
         return list(map(operator.add, a, b))
 
     return lax.reduce(arrays, [zero] * len(arrays), add, (2,))
+
+
+# Beside: the last axis and the channels in one ---------------------------------------------------
+
+
+def _beside(shape: Sizes) -> Sizes:
+    """With the last axis and the channels in one, which has one channel."""
+    return (*shape[:-2], shape[-2] * shape[-1], 1)
+
+
+def _window_beside(window: Window, channels: int) -> Window:
+    """The same window over what is beside: the last stride is 1."""
+    *sizes, size = window.size
+    *pads, (low, high) = window.pads
+    return window._replace(
+        size=(*sizes, size * channels),
+        pads=(*pads, (low * channels, high * channels)),
+        dilation=(*window.dilation[:-1], window.dilation[-1] * channels),
+    )
+
+
+def _padded(x: Array, pads: Pads, reach: int) -> Array:
+    """Padded, beside, with `reach` more zeros at both ends: `(..., reach + size · C + reach)`.
+
+    A loop over few channels alone LLVM writes out, and does not vectorise.
+    """
+    channels, (low, high) = x.shape[-1], pads[-1]
+    ends = (low * channels + reach, high * channels + reach)
+    return pad(x.reshape(*_beside(x.shape)), (*pads[:-1], ends), 0)[..., 0]
+
+
+def _shifted(padded: Array, shift: int, reach: int, channels: int) -> Array:
+    """What is padded, each channel in the place of that `shift` before it."""
+    size = padded.shape[-1] - 2 * reach
+    moved = lax.slice_in_dim(padded, reach + shift, reach + shift + size, axis=-1)
+    return moved.reshape(*moved.shape[:-1], -1, channels)
+
+
+# Groups of a few channels ------------------------------------------------------------------------
+
+
+def _terms(within: int, window: Window) -> Iterator[tuple[int, Sizes]]:
+    """Each shift along the channels, with each tap."""
+    return itertools.product(range(1 - within, within), window.offsets())
+
+
+def _by_shift(kernel: Array) -> Array:
+    """`(shifts · taps, C)`: zero where a shift leads out of the group."""
+    within, channels = kernel.shape[-2:]
+    by_tap, channel = kernel.reshape(-1, within, channels), np.arange(channels)
+    shifted = []
+    for shift in range(1 - within, within):
+        met = channel % within + shift  # in the group
+        inside = (met >= 0) & (met < within)
+        shifted.append(jnp.where(inside, by_tap[:, np.where(inside, met, 0), channel], 0))
+    return jnp.concatenate(shifted)
+
+
+def _by_channel(by_term: Array, within: int) -> Array:
+    """`(taps, channels of a group, C)` of `(shifts · taps, C)`."""
+    channel = np.arange(by_term.shape[-1])
+    by_tap = by_term.reshape(2 * within - 1, -1, len(channel)).swapaxes(0, 1)
+    met = (by_tap[:, i - channel % within + within - 1, channel] for i in range(within))
+    return jnp.stack(list(met), 1)

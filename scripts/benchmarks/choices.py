@@ -19,7 +19,7 @@ from benchmarks import contenders
 from benchmarks.contenders import Contender
 from benchmarks.layers import LAYERS, Layer, Shape, conv
 from jaxcnn import fused
-from jaxcnn._cpu import choice, cuts, patches, winograd
+from jaxcnn._cpu import choice, cuts, depthwise, patches, winograd
 from jaxcnn._cpu.choice import Problem, Sum
 from jaxcnn._taps import FEW, turned
 
@@ -84,6 +84,12 @@ MORE = [
     conv("4x4/4 3>96", (16, 112, 112, 3), (4, 4), 96, strides=4, padding=0),
     conv("4x4/4 1>32", (64, 28, 28, 1), (4, 4), 32, strides=4, padding=0),
     conv("3x3/2 16>32", (64, 32, 32, 16), (3, 3), 32, strides=2),
+    # Groups: of up to 4 channels shifts
+    conv("3x3, groups of 2, 32>32", (64, 32, 32, 32), (3, 3), 32, groups=16),
+    conv("3x3/2, groups of 4, 128>128", (16, 28, 28, 128), (3, 3), 128, strides=2, groups=32),
+    conv("3x3, groups of 4, 4x4 images", (64, 4, 4, 128), (3, 3), 128, groups=32),
+    conv("1-D 9, groups of 4, 64>64", (32, 1000, 64), (9,), 64, groups=16),
+    conv("3x3, groups of 8, 256>256", (16, 14, 14, 256), (3, 3), 256, groups=32),
     conv("5x5, 4 groups 64>64", (16, 28, 28, 64), (5, 5), 64, groups=4),
     conv("1x1, 2 groups 128>128", (16, 28, 28, 128), (1, 1), 128, groups=2),
     conv("2x2 images 3x3 512>512", (128, 2, 2, 512), (3, 3), 512),
@@ -173,14 +179,22 @@ def evaluation(chosen: Sum | None) -> str:
 
 
 def others(kind: str, problem: Problem) -> dict[str, Sum]:
-    """What else there is for a sum, in one group and by no cut, whichever is chosen."""
-    window = problem.window
-    if problem.groups > 1 or max(window.input_dilation) > 1:
+    """What else there is for a sum, by no cut, whichever is chosen."""
+    window, groups = problem.window, problem.groups
+    if max(window.input_dilation) > 1:
         return {}
     whole = max(window.strides) == 1
     if kind == "input's gradient" and whole:
         rivals = others("forward", problem.adjoint)
-        return {name: partial(_of_turned, rival) for name, rival in rivals.items()}
+        return {name: partial(_of_turned, groups, rival) for name, rival in rivals.items()}
+    if groups > 1:
+        rivals = {"patches": partial(FUNCTIONS[kind]["patches"], window=window, groups=groups)}
+        if kind == "forward" and problem.channels == problem.features:
+            rivals["depthwise"] = partial(depthwise.forward, window=window)
+        if kind == "kernel" and problem.channels == problem.features:
+            within = problem.channels // groups
+            rivals["depthwise"] = partial(depthwise.kernel_grad, window=window, within=within)
+        return rivals
     fits = {
         "patches": True,
         "both": len(window.taps) > 1 and window.strides[0] == 1,
@@ -194,8 +208,8 @@ def others(kind: str, problem: Problem) -> dict[str, Sum]:
     return {name: partial(function, window=window) for name, function in functions if fits[name]}
 
 
-def _of_turned(rival: Sum, dy: Array, kernel: Array) -> Array:
-    return rival(dy, turned(kernel, 1))
+def _of_turned(groups: int, rival: Sum, dy: Array, kernel: Array) -> Array:
+    return rival(dy, turned(kernel, groups))
 
 
 def calls(kind: str, sums: Asked) -> tuple[dict[str, Callable[[], object]], dict[str, np.ndarray]]:
@@ -245,7 +259,8 @@ def where(chosen: str, problem: Problem) -> str:
     window = problem.window
     strided = max(window.strides + window.input_dilation) > 1
     if chosen == "depthwise":
-        return "a group for each channel"
+        alone = problem.channels == problem.groups
+        return "a group for each channel" if alone else "groups of up to 4 channels"
     if len(window.size) > 2 and chosen.endswith("cut"):
         return "volumes"
     if chosen == "winograd":

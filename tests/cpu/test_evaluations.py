@@ -129,13 +129,23 @@ def test_depthwise(at):
     ],
 )
 @pytest.mark.parametrize(("terms", "cache"), [(depthwise.TERMS, parts.CACHE), (16, 1)])
-def test_depthwise_kernel_grad_by_rows(at, terms, cache, monkeypatch):
+@pytest.mark.parametrize("within", [1, 3])
+def test_depthwise_kernel_grad_by_rows(at, terms, cache, within, monkeypatch):
     monkeypatch.setattr(depthwise, "SMALL", 0)
     monkeypatch.setattr(depthwise, "TERMS", terms)  # with the second, two taps a loop
     monkeypatch.setattr(depthwise, "CACHE", cache)  # and an image a part
-    x, kernel, dy = numbers(at, 3, 2, 2, groups=2)
+    x, kernel, dy = numbers(at, 3, 2 * within, 2 * within, groups=2)
     _, _, dkernel = by_loop(x, kernel, dy, at, groups=2)
-    assert_close(jax.jit(partial(depthwise.kernel_grad, window=at))(x, dy), dkernel)
+    found = jax.jit(partial(depthwise.kernel_grad, window=at, within=within))(x, dy)
+    assert_close(found, dkernel)
+
+
+@pytest.mark.parametrize("at", GEOMETRIES)
+@pytest.mark.parametrize("within", [2, 4])
+def test_forward_in_groups_of_few_channels(at, within):
+    x, kernel, dy = numbers(at, 3, 3 * within, 3 * within, groups=3)
+    y, _, _ = by_loop(x, kernel, dy, at, groups=3)
+    assert_close(jax.jit(partial(depthwise.forward, window=at))(x, kernel), y)
 
 
 @pytest.mark.parametrize("taps", [(3, 3), (2, 5), (4, 2)])
@@ -332,6 +342,10 @@ def evaluation(problem, choose):
     [
         (64, 64, window((32, 32), (3, 3)), 1, ("winograd", "winograd", "winograd")),
         (64, 64, window((32, 32), (3, 3)), 64, ("depthwise", "depthwise", "choice")),
+        (128, 128, window((28, 28), (3, 3)), 32, ("depthwise", "depthwise", "choice")),
+        (128, 128, window((28, 28), (3, 3), strides=2), 32, ("depthwise", "depthwise", "patches")),
+        (128, 128, window((4, 4), (3, 3)), 32, ("depthwise", "patches", "choice")),
+        (256, 256, window((14, 14), (3, 3)), 32, ("patches", "patches", "choice")),
         (64, 256, window((56, 56), (1, 1), pads=0), 1, ("patches", "patches", "patches")),
         (64, 64, window((32, 32), (3, 3), strides=2), 1, (None, "patches", "patches")),
         (64, 128, window((16, 16), (3, 3), strides=2), 1, ("patches", "patches", "patches")),
@@ -357,6 +371,7 @@ def test_what_is_chosen(channels, features, at, groups, expected):
     assert tuple(evaluation(problem, choose) for choose in choices) == expected
     exact = problem._replace(exact=True)
     assert "winograd" not in {evaluation(exact, choose) for choose in choices}
+    assert groups in (1, channels) or evaluation(exact, choice._forward) != "depthwise"
 
 
 @pytest.mark.parametrize("precision", [None, "highest", lax.Precision.HIGHEST])

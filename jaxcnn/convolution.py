@@ -103,7 +103,8 @@ def conv(
         `(N, *windows, O)`, of the same dtype, or of `preferred_element_type`. On a CPU, in float32
         and with no precision asked for, several outputs may be worked out together: then Inf and
         NaN reach not only the windows that hold them but up to four outputs further, and in the
-        kernel's gradient also taps that do not meet them.
+        kernel's gradient also taps that do not meet them; where groups have 2 to 4 channels, also
+        the groups beside, and in the gradient of `x`, too.
 
     Raises:
         TypeError: the dtypes are not the same, or the geometry is not integer.

@@ -21,6 +21,10 @@ LABELS = np.array([[1, 0], [2, 1]])
 CALLS = {
     "conv": (lambda ops, *a: ops.conv(*a, strides=(2, 1)), (2, 5, 4, 2), (3, 2, 2, 3), (3,)),
     "conv in groups": (lambda ops, *a: ops.conv(*a, feature_group_count=2), (2, 4, 4), (3, 2, 4)),
+    "depthwise": (lambda ops, *a: ops.conv(*a, feature_group_count=4), (2, 9, 2, 4), (3, 2, 1, 4)),
+    "conv in groups of two": (
+        lambda ops, *a: ops.conv(*a, feature_group_count=2), (2, 9, 4), (3, 2, 4)
+    ),
     "conv_general_dilated": (
         lambda ops, *a: ops.conv_general_dilated(*a, (1, 1), "SAME"), (2, 2, 4, 3), (3, 2, 3, 3),
     ),

@@ -22,7 +22,7 @@ Since then, on two cores with AVX-512, also against what would be taken instead 
 
     evaluation    where                              forward      kernel       input's gradient
     depthwise     a group for each channel                        15 to 200
-                  (by rows, as by images)                         0.9 to 8
+                  (by sums over images)                           0.9 to 8
                   groups of 2 and 4 channels         5.1 to 39    14 to 920    6.0 to 37
                   (patches)                          1.3 to 6.2   1.3 to 3.3   1.5 to 6.5
                   (patches, 4 rows)                               0.6
@@ -106,7 +106,8 @@ from jaxcnn._window import Window
 
 COPY = 2**21  # elements of a copy of images that is larger than they: 8 MiB in float32
 OUTPUTS = 2**10  # for fewer a feature, to turn the kernel's gradient takes longer than its sum
-NARROW = 4  # channels of a group that are met by shifts
+NARROW = 4  # channels of a group that are met by shifts,
+SHIFTED = 80  # and by how many of them and of taps
 LEAST = 12  # channels for Winograd's way, against other ways in here
 ALONE = 32  # and forward, where XLA's convolution is the other way
 MANY = 128  # and for a kernel's gradient of 5x5 taps, of which it saves but a third
@@ -284,13 +285,13 @@ def _forward(
 
 
 def _kernel_grad(problem: Problem, least: int = ALONE) -> Sum | None:
-    _, channels, features, window, groups, _ = problem
+    _, channels, features, window, groups, exact = problem
     if max(window.input_dilation) > 1:
         evaluate = _kernel_grad(problem.adjoint)
         return evaluate and (lambda x, dy: turned(evaluate(dy, x), groups))
-    small = window.outputs[-2:][0] <= depthwise.SMALL
-    if _is_depthwise(problem, 1 if small else NARROW):
-        return partial(depthwise.kernel_grad, window=window, within=channels // groups)
+    if _is_depthwise(problem, 1 if depthwise.has_few_rows(window) else NARROW):
+        within = channels // groups
+        return partial(depthwise.kernel_grad, window=window, within=within, exact=exact)
     least = least if max(window.taps) < 5 else MANY
     if _suits_winograd(problem, rows=1 / 8, least=least):
         return partial(winograd.kernel_grad, window=window)
@@ -426,9 +427,11 @@ def _by_cut(problem: Problem, cut: cuts.Cut) -> tuple[int, Problem]:
 
 
 def _is_depthwise(problem: Problem, most: int) -> bool:
-    """In groups of so many channels at most, to as many."""
-    _, channels, features, _, groups, _ = problem
-    return channels == features and groups > 1 and channels // groups <= most
+    """In groups of so many channels at most, to as many: by few shifts and taps."""
+    _, channels, features, window, groups, _ = problem
+    within = channels // groups
+    few = within == 1 or (2 * within - 1) * math.prod(window.taps) <= SHIFTED
+    return channels == features and groups > 1 and within <= most and few
 
 
 def _is_matmul(problem: Problem) -> bool:

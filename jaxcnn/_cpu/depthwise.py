@@ -10,16 +10,18 @@ group: with x_{s,t}[c] = x_t[c + s],
 
     y[o,c] = sum_{s,t} x_{s,t}[o,c] kernel[s,t,c]      kernel[s,t,c] = kernel[t, c mod g + s, c]
 
-which is 2 g - 1 products where g count. One channel a group has the shift 0 alone.
+which is 2 g - 1 products where g count, and Inf and NaN times zero is NaN. One channel a group has
+the shift 0 alone.
 
 The kernel's gradient has a sum of such products for each tap. One `lax.reduce` of several arrays
 is one loop of XLA's with all their sums, of which it keeps those over few rows of an image in
-registers, and reads an element of x or dy once for the taps that meet it. So rows are summed by
-eights, and then these sums by eights.
+registers, and reads an element of x or dy once for the taps that meet it. So up to eight rows are
+summed, and then up to eight of these sums.
 """
 
 import functools
 import itertools
+import math
 import operator
 from collections.abc import Iterator
 from functools import partial
@@ -66,8 +68,8 @@ def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) 
         )
         return finish(functools.reduce(operator.add, terms))
 
-    padded = jax.eval_shape(lambda x: pad(x, window.pads, 0), x)
-    whole = x.size <= WHOLE or (max(window.strides) == 1 and padded.size <= 2 * WHOLE)
+    image = jax.eval_shape(lambda x: pad(x, window.pads, 0), x)
+    whole = x.size <= WHOLE or (max(window.strides) == 1 and image.size <= 2 * WHOLE)
     return map_parts(part, len(x) if whole else images_in_cache(x), x)
 
 
@@ -82,12 +84,15 @@ def input_grad(dy: Array, kernel: Array, window: Window) -> Array:
     return gather(window, (dy,), (0,), written)
 
 
-def kernel_grad(x: Array, dy: Array, window: Window, within: int = 1) -> Array:
-    """`dkernel[s,t] = sum_{n,o} x_{s,t}[n,o] dy[n,o]`."""
-    if within == 1 and window.outputs[_axis_of_rows(window)] <= SMALL:
+def kernel_grad(x: Array, dy: Array, window: Window, within: int = 1, exact: bool = False) -> Array:
+    """`dkernel[s,t] = sum_{n,o} x_{s,t}[n,o] dy[n,o]`, `within` being the channels of a group.
+
+    `exact` is to multiply by no zeros but those of padding.
+    """
+    if within == 1 and has_few_rows(window):
         sums = _sums_by_images(x, dy, window)
     else:
-        sums = _sums_by_rows(x, dy, window, within)
+        sums = _sums_by_rows(x, dy, window, within, exact)
     by_term = jnp.stack([x.sum(range(x.ndim - 1)) for x in sums])
     return _by_channel(by_term, within).reshape(*window.taps, within, x.shape[-1])
 
@@ -105,23 +110,28 @@ def _sums_by_images(x: Array, dy: Array, window: Window) -> list[Array]:
 # Sums over rows ----------------------------------------------------------------------------------
 
 
-def _sums_by_rows(x: Array, dy: Array, window: Window, within: int) -> list[Array]:
+def has_few_rows(window: Window) -> bool:
+    """So few that the sums over them take longer than other ways."""
+    return window.outputs[_axis_of_rows(window)] <= SMALL
+
+
+def _sums_by_rows(x: Array, dy: Array, window: Window, within: int, exact: bool) -> list[Array]:
     """For each shift and tap sums of sums over rows: `(images, some, C)`."""
     axis, channels, image = _axis_of_rows(window), x.shape[-1], x.shape[1:]
-    rows, dy, window = _divided(dy, window, axis)
+    rows, dy, window = _divided(dy, window, axis, exact)
     pads, outputs = window.pads, dy.shape[axis + 2 :]
     if outputs[:-1] and window.strides[-1] == 1:
         outputs, window = _beside(outputs), _window_beside(window, channels)
     terms = list(_terms(within, window))
     most = min(TERMS // rows, len(terms))
-    entries = x[0].size + most * dy[0].size // rows  # of an image and of its sums
+    entries = math.prod(x.shape[1:]) + most * math.prod(dy.shape[1:]) // rows  # with its sums
     images = images_per_part(len(x), max(CACHE // entries, 1))
     by_row = (images, -1, rows, *outputs)
 
-    def padded(x: Array) -> Array:
+    def pad_images(x: Array) -> Array:
         return _padded(x.reshape(images, *image), pads, within - 1)
 
-    def sums(padded: Array, dy: Array, some: list[tuple[int, Sizes]]) -> list[Array]:
+    def sum_rows(padded: Array, dy: Array, some: list[tuple[int, Sizes]]) -> list[Array]:
         dy = dy.reshape(by_row)
         met = (
             read(_shifted(padded, shift, within - 1, outputs[-1]), offset, window)
@@ -129,16 +139,16 @@ def _sums_by_rows(x: Array, dy: Array, window: Window, within: int) -> list[Arra
         )
         return _sums([x.reshape(by_row) * dy for x in met])
 
-    def sums_of_sums(*sums: Array) -> list[Array]:
+    def sum_sums(*sums: Array) -> list[Array]:
         count = sums[0].shape[1]
         some = max(n for n in range(1, ROWS + 1) if count % n == 0)
         return _sums([x.reshape(images, count // some, some, channels) for x in sums])
 
     def part(x: Array, dy: Array) -> list[Array]:
-        x, by_term = once(padded, x), []
+        padded, by_term = once(pad_images, x), []
         for first in range(0, len(terms), most):
-            found = once(partial(sums, some=terms[first : first + most]), x, dy)
-            by_term += once(sums_of_sums, *(x.reshape(images, -1, channels) for x in found))
+            found = once(partial(sum_rows, some=terms[first : first + most]), padded, dy)
+            by_term += once(sum_sums, *(x.reshape(images, -1, channels) for x in found))
         return by_term
 
     return sum_parts(part, images, x, dy, of_image=lambda x: _beside(x.shape[1:])[:-1])
@@ -149,11 +159,12 @@ def _axis_of_rows(window: Window) -> int:
     return max(len(window.taps) - 2, 0)
 
 
-def _divided(dy: Array, window: Window, axis: int) -> tuple[int, Array, Window]:
+def _divided(dy: Array, window: Window, axis: int, exact: bool) -> tuple[int, Array, Window]:
     """How many rows one loop sums; dy and the window, made longer where these do not divide."""
     size = window.outputs[axis]
     most = min(size, ROWS)
-    rows = min(range(most, most // 2, -1), key=lambda rows: -size % rows)
+    least = 0 if exact else most // 2  # exactly: one row, which divides, at worst
+    rows = min(range(most, least, -1), key=lambda rows: -size % rows)
     if more := -size % rows:
         pads = list(window.pads)
         pads[axis] = pads[axis][0], pads[axis][1] + more * window.strides[axis]
@@ -165,11 +176,11 @@ def _divided(dy: Array, window: Window, axis: int) -> tuple[int, Array, Window]:
 def _sums(arrays: list[Array]) -> list[Array]:
     """Of each its sums along the third axis, all in one loop."""
     zero = jnp.zeros((), arrays[0].dtype)
+    return lax.reduce(arrays, [zero] * len(arrays), _add, (2,))
 
-    def add(a: tuple[Array, ...], b: tuple[Array, ...]) -> list[Array]:
-        return list(map(operator.add, a, b))
 
-    return lax.reduce(arrays, [zero] * len(arrays), add, (2,))
+def _add(a: list[Array], b: list[Array]) -> list[Array]:
+    return list(map(operator.add, a, b))
 
 
 # Beside: the last axis and the channels in one ---------------------------------------------------
@@ -192,9 +203,10 @@ def _window_beside(window: Window, channels: int) -> Window:
 
 
 def _padded(x: Array, pads: Pads, reach: int) -> Array:
-    """Padded, beside, with `reach` more zeros at both ends: `(..., reach + size · C + reach)`.
+    """Padded, beside, and `reach` more at both ends: `(..., reach + size · C + reach)`.
 
-    A loop over few channels alone LLVM writes out, and does not vectorise.
+    What is more meets the zeros of kernels. A loop over few channels alone LLVM writes out, and
+    does not vectorise.
     """
     channels, (low, high) = x.shape[-1], pads[-1]
     ends = (low * channels + reach, high * channels + reach)

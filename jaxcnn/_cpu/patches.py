@@ -359,7 +359,7 @@ def _met(padded: Array, window: Window) -> Array:
 
 
 def _met_along(axes: range, x: Array, window: Window) -> Array:
-    """What the taps along the axes read, one after another: the strides are 1, or more is read.
+    """What the taps along the axes read, one after another: the strides are 1.
 
     XLA:CPU has a single loop for what is joined of at most 8 arrays; more it writes one by one.
     """

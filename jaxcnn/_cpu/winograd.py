@@ -61,9 +61,9 @@ PART = 2**15
 # program has; but for each block of features V is worked out anew, too.
 BLOCK = 2**22
 PRODUCTS = 2**23
-# Entries of a kernel's products for a point, if so few, are worked out on one thread: half of the
-# points at a time, XLA has both threads work.
-SMALL = 2**12
+# Entries of a kernel's products for a point: of a batch of products so small, XLA works out one
+# after another. Two batches, of half the points each, run at the same time.
+ALONE = 2**12
 
 
 def _evaluation(coefficients: int) -> np.ndarray:
@@ -161,7 +161,7 @@ def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     pieces, window = _bands(x, dy.shape[-1], window)
     dy = dy.reshape(-1, *window.outputs, dy.shape[-1])
 
-    halves = 2 if x.shape[-1] * dy.shape[-1] <= SMALL else 1
+    halves = 2 if x.shape[-1] * dy.shape[-1] <= ALONE else 1
 
     def part(dy: Array, *pieces: Array) -> Array:
         image = jnp.split(_image_transform(_joined(pieces), window), halves)

@@ -89,6 +89,8 @@ MORE = [
     conv("3x3/2, groups of 4, 128>128", (16, 28, 28, 128), (3, 3), 128, strides=2, groups=32),
     conv("3x3, groups of 4, 4x4 images", (64, 4, 4, 128), (3, 3), 128, groups=32),
     conv("1-D 9, groups of 4, 64>64", (32, 1000, 64), (9,), 64, groups=16),
+    conv("5x5, groups of 2, 32>32", (64, 32, 32, 32), (5, 5), 32, groups=16),
+    conv("5x5, groups of 4, 64>64", (16, 28, 28, 64), (5, 5), 64, groups=16),
     conv("3x3, groups of 8, 256>256", (16, 14, 14, 256), (3, 3), 256, groups=32),
     conv("5x5, 4 groups 64>64", (16, 28, 28, 64), (5, 5), 64, groups=4),
     conv("1x1, 2 groups 128>128", (16, 28, 28, 128), (1, 1), 128, groups=2),
@@ -189,10 +191,11 @@ def others(kind: str, problem: Problem) -> dict[str, Sum]:
         return {name: partial(_of_turned, groups, rival) for name, rival in rivals.items()}
     if groups > 1:
         rivals = {"patches": partial(FUNCTIONS[kind]["patches"], window=window, groups=groups)}
-        if kind == "forward" and problem.channels == problem.features:
+        within = problem.channels // groups
+        few = problem.channels == problem.features and within <= 2 * choice.NARROW
+        if few and kind == "forward":
             rivals["depthwise"] = partial(depthwise.forward, window=window)
-        if kind == "kernel" and problem.channels == problem.features:
-            within = problem.channels // groups
+        if few and kind == "kernel":
             rivals["depthwise"] = partial(depthwise.kernel_grad, window=window, within=within)
         return rivals
     fits = {

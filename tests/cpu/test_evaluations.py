@@ -132,7 +132,7 @@ def test_depthwise(at):
 @pytest.mark.parametrize("within", [1, 3])
 def test_depthwise_kernel_grad_by_rows(at, terms, cache, within, monkeypatch):
     monkeypatch.setattr(depthwise, "SMALL", 0)
-    monkeypatch.setattr(depthwise, "TERMS", terms)  # with the second, two taps a loop
+    monkeypatch.setattr(depthwise, "TERMS", terms)  # with the second, two of them a loop or more
     monkeypatch.setattr(depthwise, "CACHE", cache)  # and an image a part
     x, kernel, dy = numbers(at, 3, 2 * within, 2 * within, groups=2)
     _, _, dkernel = by_loop(x, kernel, dy, at, groups=2)
@@ -252,6 +252,7 @@ FINISHED = [
     pytest.param(window((6, 6), (3, 3)), 16, 4, 1, id="to few"),
     pytest.param(window((6, 5), (3, 3)), 6, 6, 6, id="depthwise"),
     pytest.param(window((6, 5), (3, 3)), 4, 6, 2, id="groups"),
+    pytest.param(window((6, 5), (3, 3)), 6, 6, 3, id="groups of two"),
     pytest.param(window((6, 5), (3, 3)), 3, 8, 1, id="patches"),
     pytest.param(window((3, 8, 8), (3, 3, 3)), 16, 16, 1, id="volumes"),
     pytest.param(
@@ -285,6 +286,31 @@ def test_what_is_done_to_parts_is_done_to_all(at, channels, features, groups, mo
     sums, sums_so_far = jax.jit(choice._forward(problem, of_images, of_elements=False))(x, kernel)
     assert_close(sums, y.sum(tuple(range(1, y.ndim - 1))))
     assert_close(sums_so_far, np.cumsum(y, 1))
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+def test_what_is_chosen_for_groups_of_two(strides):
+    at = window((7, 6), (3, 2), strides=strides)
+    x, kernel, dy = numbers(at, 3, 6, 6, groups=3)
+    y, dx, dkernel = by_loop(x, kernel, dy, at, groups=3)
+    problem = choice.Problem(3, 6, 6, at, 3, exact=False)
+    assert_close(jax.jit(choice._forward(problem))(x, kernel), y)
+    assert_close(jax.jit(choice._kernel_grad(problem))(x, dy), dkernel)
+    assert_close(jax.jit(choice._input_grad(problem))(jnp.asarray(dy), kernel), dx)
+
+
+@pytest.mark.parametrize("rows", [9, 11, 17])  # outputs, which eights, and so on, do not divide
+def test_what_asks_for_a_precision_keeps_infinity_apart(rows):
+    at = window((rows + 2, 4), (3, 3), pads=0)
+    x, kernel, dy = (np.array(a) for a in numbers(at, 2, 4, 4, groups=2))
+    x[:, -1, :, 0] = np.inf  # which the first two rows of taps do not meet, nor the second group
+    problem = choice.Problem(2, 4, 4, at, 2, exact=True)
+    y = np.asarray(jax.jit(choice._forward(problem))(x, kernel))
+    assert np.isfinite(y[..., 2:]).all()
+    assert not np.isfinite(y[:, -1, :, :2]).any()
+    dkernel = np.asarray(jax.jit(choice._kernel_grad(problem))(x, dy))
+    assert np.isfinite(dkernel[:2]).all()
+    assert not np.isfinite(dkernel[2, :, 0, :2]).any()
 
 
 VOLUMES = [
@@ -330,6 +356,12 @@ def test_volumes_by_parts_of_the_batch(at, monkeypatch):
     assert_close(jax.jit(choice._forward(problem))(x, kernel), y)
     assert_close(jax.jit(choice._kernel_grad(problem))(x, dy), dkernel)
     assert_close(jax.jit(choice._input_grad(problem))(dy, kernel), dx)
+
+
+def test_one_tap_is_a_product_whatever_its_strides():
+    at = window((7, 6), (1, 1), strides=2, pads=0)
+    found = choice._input_grad(choice.Problem(64, 8, 16, at, 1, exact=False))
+    assert found.func is patches.input_grad_of_one_tap
 
 
 def evaluation(problem, choose):

@@ -19,6 +19,13 @@ def test_parts_make_the_whole(images):
     np.testing.assert_allclose(found[0], x.sum(0), rtol=1e-12)
 
 
+@pytest.mark.parametrize("images", [1, 3, 5])
+def test_images_are_read_in_another_shape(images):
+    x = jnp.asarray(draw(0, (5, 2, 3)))
+    found = jax.jit(lambda x: sum_parts(lambda x: x.sum(0), images, x, of_image=lambda x: (6,)))(x)
+    np.testing.assert_allclose(found, x.sum(0).reshape(6), rtol=1e-12)
+
+
 def test_a_part_divides_the_batch_where_such_a_number_is_near(monkeypatch):
     assert [images_per_part(batch, 4) for batch in (1, 3, 12, 100, 127)] == [1, 3, 4, 4, 4]
     monkeypatch.setattr(jax, "device_count", lambda: 4)

@@ -79,8 +79,10 @@ def test_what_is_chosen_is_seen(layer, chosen):
 
 @pytest.mark.parametrize("taps", [(3, 3), (1, 3), (3,)])
 @pytest.mark.parametrize("strides", [1, 2])
-def test_what_else_there_is_comes_to_the_same(taps, strides):
-    layer = conv("", (2, *(6,) * len(taps), 5), taps, 4, strides=strides)
+@pytest.mark.parametrize(("channels", "features", "groups"), [(5, 4, 1), (4, 4, 2), (4, 6, 2)])
+def test_what_else_there_is_comes_to_the_same(taps, strides, channels, features, groups):
+    shape = (2, *(6,) * len(taps), channels)
+    layer = conv("", shape, taps, features, strides=strides, groups=groups)
     for kind, sums in zip(choices.KINDS, choices.asked(layer), strict=True):
         _, results = choices.calls(kind, sums)
         assert len(results) > 1

@@ -51,6 +51,7 @@ from jaxcnn._window import Pads, Sizes, Window
 WHOLE = 2**22
 ROWS = 8  # summed in one loop,
 TERMS = 72  # of so many products: LLVM does not write out the loop over rows if there are more
+WIDE = 128  # channels: loops over fewer, if short, LLVM writes out and does not vectorise
 SMALL = 4  # rows of images, for which copies and sums of sums cost more than they save
 
 
@@ -61,7 +62,7 @@ def forward(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) 
 
     def part(x: Array) -> Tree:
         # The barrier: or else each of the products would ask for every element if it is padding.
-        padded = lax.optimization_barrier(_padded(x, window.pads, within - 1))
+        padded = lax.optimization_barrier(_padded(x, window.pads, within - 1, within > 1))
         terms = (
             read(_shifted(padded, shift, within - 1, channels), offset, window) * taps
             for (shift, offset), taps in zip(_terms(within, window), by_term, strict=True)
@@ -120,7 +121,8 @@ def _sums_by_rows(x: Array, dy: Array, window: Window, within: int, exact: bool)
     axis, channels, image = _axis_of_rows(window), x.shape[-1], x.shape[1:]
     rows, dy, window = _divided(dy, window, axis, exact)
     pads, outputs = window.pads, dy.shape[axis + 2 :]
-    if outputs[:-1] and window.strides[-1] == 1:
+    beside = within > 1 or channels < WIDE
+    if beside and outputs[:-1] and window.strides[-1] == 1:
         outputs, window = _beside(outputs), _window_beside(window, channels)
     terms = list(_terms(within, window))
     most = min(TERMS // rows, len(terms))
@@ -129,7 +131,7 @@ def _sums_by_rows(x: Array, dy: Array, window: Window, within: int, exact: bool)
     by_row = (images, -1, rows, *outputs)
 
     def pad_images(x: Array) -> Array:
-        return _padded(x.reshape(images, *image), pads, within - 1)
+        return _padded(x.reshape(images, *image), pads, within - 1, beside)
 
     def sum_rows(padded: Array, dy: Array, some: list[tuple[int, Sizes]]) -> list[Array]:
         dy = dy.reshape(by_row)
@@ -151,7 +153,10 @@ def _sums_by_rows(x: Array, dy: Array, window: Window, within: int, exact: bool)
             by_term += once(sum_sums, *(x.reshape(images, -1, channels) for x in found))
         return by_term
 
-    return sum_parts(part, images, x, dy, of_image=lambda x: _beside(x.shape[1:])[:-1])
+    def of_image(x: Array) -> Sizes:
+        return _beside(x.shape[1:])[:-1] if beside else x.shape[1:]
+
+    return sum_parts(part, images, x, dy, of_image=of_image)
 
 
 def _axis_of_rows(window: Window) -> int:
@@ -202,22 +207,24 @@ def _window_beside(window: Window, channels: int) -> Window:
     )
 
 
-def _padded(x: Array, pads: Pads, reach: int) -> Array:
-    """Padded, beside, and `reach` more at both ends: `(..., reach + size · C + reach)`.
+def _padded(x: Array, pads: Pads, reach: int, beside: bool) -> Array:
+    """Padded; beside, with `reach` more at both ends: `(..., reach + size · C + reach, 1)`.
 
-    What is more meets the zeros of kernels. A loop over few channels alone LLVM writes out, and
-    does not vectorise.
+    What is more meets the zeros of kernels.
     """
+    if not beside:
+        return pad(x, pads, 0)
     channels, (low, high) = x.shape[-1], pads[-1]
     ends = (low * channels + reach, high * channels + reach)
-    return pad(x.reshape(*_beside(x.shape)), (*pads[:-1], ends), 0)[..., 0]
+    return pad(x.reshape(*_beside(x.shape)), (*pads[:-1], ends), 0)
 
 
 def _shifted(padded: Array, shift: int, reach: int, channels: int) -> Array:
     """What is padded, each channel in the place of that `shift` before it."""
-    size = padded.shape[-1] - 2 * reach
-    moved = lax.slice_in_dim(padded, reach + shift, reach + shift + size, axis=-1)
-    return moved.reshape(*moved.shape[:-1], -1, channels)
+    if padded.shape[-1] == channels:
+        return lax.slice_in_dim(padded, reach + shift, padded.shape[-2] - reach + shift, axis=-2)
+    moved = _shifted(padded, shift, reach, 1)
+    return moved.reshape(*moved.shape[:-2], -1, channels)
 
 
 # Groups of a few channels ------------------------------------------------------------------------

@@ -104,7 +104,7 @@ def conv(
         and with no precision asked for, several outputs may be worked out together: then Inf and
         NaN reach not only the windows that hold them but up to four outputs further, and in the
         kernel's gradient also taps that do not meet them; where groups have 2 to 4 channels, also
-        the groups beside, and in the gradient of `x`, too.
+        the groups and windows beside. The same holds for the gradient of `x`.
 
     Raises:
         TypeError: the dtypes are not the same, or the geometry is not integer.

@@ -24,7 +24,8 @@ Since then, on two cores with AVX-512, also against what would be taken instead 
     depthwise     a group for each channel                        15 to 200
                   (by sums over images)                           0.9 to 8
                   groups of 2 and 4 channels         5.1 to 39    14 to 920    6.0 to 37
-                  (patches)                          1.3 to 6.2   1.3 to 3.3   1.5 to 6.5
+                  (patches)                          1.2 to 6.2   1.3 to 3.3   1.2 to 6.5
+                  (patches, 7 shifts by 25 taps)     0.1          1.1
                   (patches, 4 rows)                               0.6
                   (patches, groups of 8)             0.1          0.8          0.1
     patches       from 1 to 6 channels to 16         1.1 to 4.9
@@ -106,8 +107,8 @@ from jaxcnn._window import Window
 
 COPY = 2**21  # elements of a copy of images that is larger than they: 8 MiB in float32
 OUTPUTS = 2**10  # for fewer a feature, to turn the kernel's gradient takes longer than its sum
-NARROW = 4  # channels of a group that are met by shifts,
-SHIFTED = 80  # and by how many of them and of taps
+NARROW = 4  # channels of a group, for shifts along them;
+SHIFTED = 80  # and shifts times taps, of which there are 75 for two channels and 5x5 taps
 LEAST = 12  # channels for Winograd's way, against other ways in here
 ALONE = 32  # and forward, where XLA's convolution is the other way
 MANY = 128  # and for a kernel's gradient of 5x5 taps, of which it saves but a third

@@ -13,10 +13,13 @@ group: with x_{s,t}[c] = x_t[c + s],
 which is 2 g - 1 products where g count, and Inf and NaN times zero is NaN. One channel a group has
 the shift 0 alone.
 
-The kernel's gradient has a sum of such products for each tap. One `lax.reduce` of several arrays
-is one loop of XLA's with all their sums, of which it keeps those over few rows of an image in
-registers, and reads an element of x or dy once for the taps that meet it. So up to eight rows are
-summed, and then up to eight of these sums.
+The kernel's gradient is what multiplies kernel[t,i,c] in the sum of dy y, i being c mod g + s:
+
+    dkernel[t,i,c] = sum_{n,o} x_{s,t}[n,o,c] dy[n,o,c]      s = i - c mod g
+
+It has a sum of products for each shift and tap. One `lax.reduce` of several arrays is one loop of XLA's with all their sums, of which it keeps those over few rows of an image in registers, and
+reads an element of x or dy once for the taps that meet it. So up to eight rows are summed, and then
+up to eight of these sums.
 """
 
 import functools
@@ -210,7 +213,7 @@ def _window_beside(window: Window, channels: int) -> Window:
 def _padded(x: Array, pads: Pads, reach: int, beside: bool) -> Array:
     """Padded; beside, with `reach` more at both ends: `(..., reach + size · C + reach, 1)`.
 
-    What is more meets the zeros of kernels.
+    What is more meets the zeros of kernels; of the kernel's gradient, what has no place there.
     """
     if not beside:
         return pad(x, pads, 0)
@@ -248,7 +251,10 @@ def _by_shift(kernel: Array) -> Array:
 
 
 def _by_channel(by_term: Array, within: int) -> Array:
-    """`(taps, channels of a group, C)` of `(shifts · taps, C)`."""
+    """`(taps, channels of a group, C)` of `(shifts · taps, C)`: each channel i by s = i - c mod g.
+
+    What shifts out of the group have found is left out.
+    """
     channel = np.arange(by_term.shape[-1])
     by_tap = by_term.reshape(2 * within - 1, -1, len(channel)).swapaxes(0, 1)
     met = (by_tap[:, i - channel % within + within - 1, channel] for i in range(within))

@@ -19,9 +19,9 @@ from jax import Array, lax
 from jax.experimental.scheduling_groups import xla_metadata_call
 
 from jaxcnn._order import after, varying
+from jaxcnn._window import Sizes
 
 Tree = Any  # an array, or several
-Shape = tuple[int, ...]
 Finish = Callable[[Array], Tree]  # what is still done to a part of a result
 CACHE = 2**18  # elements: 1 MiB in float32
 
@@ -66,7 +66,7 @@ def once(f: Callable[..., Tree], *arrays: Array) -> Tree:
     return xla_metadata_call(f, inlineable="false")(*arrays)
 
 
-def _of_image(x: Array) -> Shape:
+def _of_image(x: Array) -> Sizes:
     return x.shape[1:]
 
 
@@ -96,7 +96,7 @@ def sum_parts(
     images: int,
     *arrays: Array,
     at_once: int = 1,
-    of_image: Callable[[Array], Shape] = _of_image,
+    of_image: Callable[[Array], Sizes] = _of_image,
 ) -> Tree:
     """`f(*arrays)`, which sums over the batch, as the sum over parts of so many images.
 
@@ -115,7 +115,7 @@ def sum_parts(
 
 
 def _cut(
-    images: int, arrays: tuple[Array, ...], of_image: Callable[[Array], Shape] = _of_image
+    images: int, arrays: tuple[Array, ...], of_image: Callable[[Array], Sizes] = _of_image
 ) -> tuple[int, Callable[[int | Array], list[Array]]]:
     """The number of parts, and what gives one of them. The last may be filled up with zeros."""
     batch = arrays[0].shape[0]

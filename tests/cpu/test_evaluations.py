@@ -378,6 +378,8 @@ def evaluation(problem, choose):
         (128, 128, window((28, 28), (3, 3), strides=2), 32, ("depthwise", "depthwise", "patches")),
         (128, 128, window((4, 4), (3, 3)), 32, ("depthwise", "patches", "choice")),
         (256, 256, window((14, 14), (3, 3)), 32, ("patches", "patches", "choice")),
+        (32, 32, window((32, 32), (5, 5), pads=2), 16, ("depthwise", "depthwise", "choice")),
+        (64, 64, window((28, 28), (5, 5), pads=2), 16, ("patches", "patches", "choice")),
         (64, 256, window((56, 56), (1, 1), pads=0), 1, ("patches", "patches", "patches")),
         (64, 64, window((32, 32), (3, 3), strides=2), 1, (None, "patches", "patches")),
         (64, 128, window((16, 16), (3, 3), strides=2), 1, ("patches", "patches", "patches")),

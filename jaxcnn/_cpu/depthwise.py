@@ -17,9 +17,10 @@ The kernel's gradient is what multiplies kernel[t,i,c] in the sum of dy y, i bei
 
     dkernel[t,i,c] = sum_{n,o} x_{s,t}[n,o,c] dy[n,o,c]      s = i - c mod g
 
-It has a sum of products for each shift and tap. One `lax.reduce` of several arrays is one loop of XLA's with all their sums, of which it keeps those over few rows of an image in registers, and
-reads an element of x or dy once for the taps that meet it. So up to eight rows are summed, and then
-up to eight of these sums.
+It has a sum of products for each shift and tap. One `lax.reduce` of several arrays is one loop of
+XLA's with all their sums, of which it keeps those over few rows of an image in registers, and reads
+an element of x or dy once for the taps that meet it. So up to eight rows are summed, and then up to
+eight of these sums.
 """
 
 import functools

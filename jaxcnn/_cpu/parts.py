@@ -126,8 +126,8 @@ def _cut(
     whole = [
         lax.pad(x, jnp.zeros((), x.dtype), [more, *[(0, 0, 0)] * (x.ndim - 1)]) for x in arrays
     ]
-    # Reshaped at each reading: or else XLA would write what is cheap once more in that shape. And
-    # what is said of indices, here and in `map_parts`, spares XLA a comparison for each.
+    # Reshaped at each reading: or else XLA would write what is cheap once more in that shape. No
+    # index is negative: that it is said, as in `map_parts`, spares XLA to compare and correct it.
     return parts, lambda number: [
         lax.dynamic_index_in_dim(
             x.reshape(images, parts, *of_image(x)),

@@ -10,6 +10,7 @@ and the loop moves no image between them.
 
 import functools
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -76,8 +77,9 @@ def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     parts, at = _cut(images, arrays)
     if parts == 1:
         return f(*arrays)
+    one = _element(arrays)
     whole = jax.tree.map(
-        lambda part: _anything(part, (images, parts, *part.shape[1:]), arrays),
+        lambda part: _filled(part, (images, parts, *part.shape[1:]), one),
         jax.eval_shape(f, *at(0)),
     )
 
@@ -108,7 +110,8 @@ def sum_parts(
     parts, at = _cut(images, arrays, of_image)
     if parts == 1:
         return f(*(x.reshape(len(x), *of_image(x)) for x in arrays))
-    zeros = jax.tree.map(lambda part: _zeros(part, arrays), jax.eval_shape(f, *at(0)))
+    zero = functools.reduce(after, arrays, jnp.zeros((), arrays[0].dtype))
+    zeros = jax.tree.map(lambda part: _filled(part, part.shape, zero), jax.eval_shape(f, *at(0)))
 
     def body(number: Array, total: Tree) -> Tree:
         return jax.tree.map(jnp.add, total, f(*at(number)))
@@ -140,25 +143,20 @@ def _cut(
     ]
 
 
-def _anything(
-    result: jax.ShapeDtypeStruct, shape: tuple[int, ...], like: tuple[Array, ...]
-) -> Array:
-    """An array to write results to, which varies over as many devices as they, as a carry has to.
+def _element(arrays: tuple[Array, ...]) -> Array:
+    """One of what is to be overwritten, made of the arrays' first elements.
 
-    Filled with an element of others. Zeros would be shared by all loops, and then copied for each.
+    A zero would be shared by all loops, and what it fills then copied for each.
     """
-    zero = jnp.zeros((), result.dtype)
-    total = sum((x[(0,) * x.ndim].astype(result.dtype) for x in like), start=zero)
-    return _varying_as(result, jnp.broadcast_to(total, shape))
+    dtype = arrays[0].dtype
+    return functools.reduce(operator.add, (x[(0,) * x.ndim].astype(dtype) for x in arrays))
 
 
-def _zeros(result: jax.ShapeDtypeStruct, like: tuple[Array, ...]) -> Array:
-    """The same, of zeros, for the sum of results."""
-    zero = functools.reduce(after, like, jnp.zeros((), result.dtype))
-    return _varying_as(result, jnp.broadcast_to(zero, result.shape))
+def _filled(result: jax.ShapeDtypeStruct, shape: Sizes, element: Array) -> Array:
+    """An array for results, which varies over as many devices as they, as a carry has to.
 
-
-def _varying_as(result: jax.ShapeDtypeStruct, x: Array) -> Array:
-    """Of what else a result is made (a kernel, a bias) may vary where the batch does not."""
+    Of what else than the batch a result is made (a kernel, a bias) may vary where that does not.
+    """
+    x = jnp.broadcast_to(element.astype(result.dtype), shape)
     more = tuple(varying(result) - varying(x))
     return lax.pcast(x, more, to="varying") if more else x

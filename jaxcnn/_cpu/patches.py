@@ -373,6 +373,8 @@ def _met_along(axes: range, x: Array, window: Window) -> Array:
 def _matrix(kernel: Array, window: Window, block: int) -> Array:
     """`(outer taps · places · C, block · O)`: the kernel for each window of a block, and zeros."""
     *_, channels, features = kernel.shape
+    if block == 1:
+        return kernel.reshape(-1, features)
     by_tap = kernel.reshape(-1, window.taps[-1], channels, features)
     places = _places(window, block)
     placed = by_tap[:, np.maximum(places, 0)]  # outer, place, window of the block, C, O

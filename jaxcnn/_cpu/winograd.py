@@ -120,8 +120,9 @@ def _forward(x: Array, kernel: Array, window: Window, finish: Finish, turned: bo
 
     def part(*pieces: Array) -> Tree:
         x = _joined(pieces)
+        (image,) = _image_transform(x, window)
         products = lax.dot_general(  # V · U, point by point
-            _image_transform(x, window), transformed, (((2,), (summed,)), ((0,), (0,)))
+            image, transformed, (((2,), (summed,)), ((0,), (0,)))
         )
         rows = once(partial(along_rows, len(x)), products)
         y = _combine(A(tile[1]).T, rows, 0, 5)
@@ -162,8 +163,8 @@ def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     halves = 2 if x.shape[-1] * dy.shape[-1] <= ALONE else 1
 
     def part(dy: Array, *pieces: Array) -> Array:
-        image = jnp.split(_image_transform(_joined(pieces), window), halves)
-        cotangent = jnp.split(_cotangent_transform(dy, window), halves)
+        image = _image_transform(_joined(pieces), window, halves)
+        cotangent = _cotangent_transform(dy, window, halves)
         products = [  # V^T · W, point by point
             lax.dot_general(v, w, (((1,), (1,)), ((0,), (0,))))
             for v, w in zip(image, cotangent, strict=True)
@@ -244,8 +245,8 @@ def _both(window: Window, dtype: DTypeLike) -> Array:
     return jnp.asarray(np.kron(*map(G, window.taps)), dtype)
 
 
-def _image_transform(x: Array, window: Window) -> Array:
-    """V: `(points, tiles, C)`."""
+def _image_transform(x: Array, window: Window, pieces: int = 1) -> list[Array]:
+    """V: `(points, tiles, C)`, as so many arrays of some of the points each."""
     tile, tiles = _tile(window), _tiles(window)
     pads = tuple(
         (low, m * (n + -(-SIX // m) - 1) - low - size)
@@ -257,8 +258,11 @@ def _image_transform(x: Array, window: Window) -> Array:
 
     # Written: as one loop with the second pass, the first would be worked out six times.
     by_row = once(along_rows, pad(x, pads, 0))
-    by_both = _combine(BT, _elements(by_row, 3, tile[1], tiles[1]), 4, 1)
-    return by_both.reshape(SIX**2, -1, x.shape[-1])
+    by_both = (
+        _combine(BT, _elements(rows, 3, tile[1], tiles[1]), 4, 1)
+        for rows in jnp.split(by_row, pieces)
+    )
+    return [v.reshape(SIX**2 // pieces, -1, x.shape[-1]) for v in by_both]
 
 
 def _elements(x: Array, axis: int, tile: int, tiles: int) -> Array:
@@ -276,8 +280,8 @@ def _elements(x: Array, axis: int, tile: int, tiles: int) -> Array:
     return jnp.concatenate(pieces, axis + 1)
 
 
-def _cotangent_transform(dy: Array, window: Window) -> Array:
-    """W: `(points, tiles, O)`."""
+def _cotangent_transform(dy: Array, window: Window, pieces: int = 1) -> list[Array]:
+    """W: `(points, tiles, O)`, as so many arrays."""
     tile, tiles = _tile(window), _tiles(window)
     pads = tuple((0, m * n - size) for m, n, size in zip(tile, tiles, window.outputs, strict=True))
 
@@ -287,8 +291,8 @@ def _cotangent_transform(dy: Array, window: Window) -> Array:
 
     by_row = once(along_rows, pad(dy, pads, 0))
     by_row = by_row.reshape(SIX, len(dy), *tiles, tile[1], dy.shape[-1])
-    by_both = _combine(A(tile[1]), by_row, 4, 1)
-    return by_both.reshape(SIX**2, -1, dy.shape[-1])
+    by_both = (_combine(A(tile[1]), rows, 4, 1) for rows in jnp.split(by_row, pieces))
+    return [w.reshape(SIX**2 // pieces, -1, dy.shape[-1]) for w in by_both]
 
 
 def _combine(matrix: np.ndarray, x: Array, axis: int, row: int) -> Array:

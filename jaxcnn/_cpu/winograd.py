@@ -193,7 +193,11 @@ def _by_features(f: Callable[[Array], Array], array: Array, axis: int, blocks: i
     at = array.ndim + axis
     split = array.reshape(*array.shape[:at], blocks, -1, *array.shape[at + 1 :])
     found = lax.map(
-        lambda number: f(lax.dynamic_index_in_dim(split, number, at, keepdims=False)),
+        lambda number: f(
+            lax.dynamic_index_in_dim(
+                split, number, at, keepdims=False, allow_negative_indices=False
+            )
+        ),
         jnp.arange(blocks),
     )
     return jnp.moveaxis(found, 0, -2).reshape(*found.shape[1:-1], array.shape[at])

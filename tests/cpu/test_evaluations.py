@@ -171,6 +171,25 @@ def test_winograd(taps, pads, rows, monkeypatch):
     assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
     monkeypatch.setattr(winograd, "PRODUCTS", 72)  # those of one of three features
     assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
+    monkeypatch.setattr(winograd, "ALONE", 0)  # and all points at once
+    assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
+
+
+def test_winograd_is_differentiated():
+    at = window((9, 6), (3, 3))
+    x, kernel, dy = map(jnp.asarray, numbers(at, 3, 2, 3))
+    y, dx, dkernel = by_loop(x, kernel, dy, at)
+    forward, kernel_grad = (
+        jax.jit(partial(f, window=at)) for f in (winograd.forward, winograd.kernel_grad)
+    )
+    for f, arguments, wanted in [(forward, (x, kernel), y), (kernel_grad, (x, dy), dkernel)]:
+        assert_close(jax.jvp(f, arguments, arguments)[1], 2 * wanted)  # linear in each
+    for f, arguments, cotangent, wanted in [
+        (forward, (x, kernel), dy, (dx, dkernel)),
+        (kernel_grad, (x, dy), kernel, (dx, y)),
+    ]:
+        for found, each in zip(jax.vjp(f, *arguments)[1](cotangent), wanted, strict=True):
+            assert_close(found, each)
 
 
 def test_winograd_by_one_feature_after_another_is_not_worth_it():

@@ -249,10 +249,13 @@ def _both(window: Window, dtype: DTypeLike) -> Array:
     return jnp.asarray(np.kron(*map(G, window.taps)), dtype)
 
 
-def _image_transform(x: Array, window: Window, pieces: int = 1) -> list[Array]:
-    """V: `(points, tiles, C)`, as so many arrays of some of the points each."""
+def _image_transform(x: Array, window: Window, arrays: int = 1) -> list[Array]:
+    """V: `(points, tiles, C)`, as so many arrays, each of as many points.
+
+    They are divided between the two passes, where it is no copy.
+    """
     tile, tiles = _tile(window), _tiles(window)
-    pads = tuple(
+    pads = tuple(  # to whole tiles, and as many more as the last one's six elements reach into
         (low, m * (n + -(-SIX // m) - 1) - low - size)
         for (low, _), m, n, size in zip(window.pads, tile, tiles, window.size, strict=True)
     )
@@ -264,15 +267,15 @@ def _image_transform(x: Array, window: Window, pieces: int = 1) -> list[Array]:
     by_row = once(along_rows, pad(x, pads, 0))
     by_both = (
         _combine(BT, _elements(rows, 3, tile[1], tiles[1]), 4, 1)
-        for rows in jnp.split(by_row, pieces)
+        for rows in jnp.split(by_row, arrays)
     )
-    return [v.reshape(SIX**2 // pieces, -1, x.shape[-1]) for v in by_both]
+    return [v.reshape(SIX**2 // arrays, -1, x.shape[-1]) for v in by_both]
 
 
 def _elements(x: Array, axis: int, tile: int, tiles: int) -> Array:
     """The tiles along the axis, and along one behind it each one's six elements.
 
-    They are a tile and, of the next and the one after that, as many as there are to six.
+    They are those of the tile itself and, up to six, the first of the tiles behind it.
     """
     by_tile = x.reshape(*x.shape[:axis], -1, tile, *x.shape[axis + 1 :])
 
@@ -280,12 +283,12 @@ def _elements(x: Array, axis: int, tile: int, tiles: int) -> Array:
         some = lax.slice_in_dim(by_tile, first, first + tiles, axis=axis)
         return lax.slice_in_dim(some, 0, count, axis=axis + 1)
 
-    pieces = [from_tile(at // tile, min(tile, SIX - at)) for at in range(0, SIX, tile)]
-    return jnp.concatenate(pieces, axis + 1)
+    met = [from_tile(at // tile, min(tile, SIX - at)) for at in range(0, SIX, tile)]
+    return jnp.concatenate(met, axis + 1)
 
 
-def _cotangent_transform(dy: Array, window: Window, pieces: int = 1) -> list[Array]:
-    """W: `(points, tiles, O)`, as so many arrays."""
+def _cotangent_transform(dy: Array, window: Window, arrays: int = 1) -> list[Array]:
+    """W: `(points, tiles, O)`, as so many arrays, each of as many points."""
     tile, tiles = _tile(window), _tiles(window)
     pads = tuple((0, m * n - size) for m, n, size in zip(tile, tiles, window.outputs, strict=True))
 
@@ -295,8 +298,8 @@ def _cotangent_transform(dy: Array, window: Window, pieces: int = 1) -> list[Arr
 
     by_row = once(along_rows, pad(dy, pads, 0))
     by_row = by_row.reshape(SIX, len(dy), *tiles, tile[1], dy.shape[-1])
-    by_both = (_combine(A(tile[1]), rows, 4, 1) for rows in jnp.split(by_row, pieces))
-    return [w.reshape(SIX**2 // pieces, -1, dy.shape[-1]) for w in by_both]
+    by_both = (_combine(A(tile[1]), rows, 4, 1) for rows in jnp.split(by_row, arrays))
+    return [w.reshape(SIX**2 // arrays, -1, dy.shape[-1]) for w in by_both]
 
 
 def _combine(matrix: np.ndarray, x: Array, axis: int, row: int) -> Array:

@@ -14,6 +14,8 @@ MODELS = ["lenet5", "vgg", "resnet18", "resnet50", "mobilenet"]  # keys of jaxcn
 
 def script(main: Callable[[], int]) -> NoReturn:
     """Exits with what `main` returns; with 130 at Ctrl-C, and 141 when nobody reads any more."""
+    # XLA would warn of each array that is larger than `jaxcnn.training.step.PIECE`.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if sys.stdout is None:  # closed by whoever started us
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -6,7 +6,7 @@ a function takes the arrays that have a gradient and gives the outputs that have
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 from jax import Array
 from jax.extend import core
 
+from jaxcnn._compiler import known
 from jaxcnn.compare.jaxprs import drop_custom_vjp, equations, widened
 
 # What compiles fast: levels are LLVM's, and at 0 the code takes up to ten times as long. Without
@@ -212,21 +213,7 @@ class Pull:
 
 def quick(f: Callable[..., Any], level: int = 1) -> Any:
     """`jax.jit` for what runs a few times, or at level 0 once."""
-    return jax.jit(f, compiler_options=_known(QUICK) | {"xla_backend_optimization_level": level})
-
-
-def _known(options: dict[str, Any]) -> dict[str, Any]:
-    """Those options that this version of XLA knows."""
-    return {name: value for name, value in options.items() if _is_known(name, value)}
-
-
-@cache
-def _is_known(name: str, value: Any) -> bool:
-    try:
-        jax.jit(lambda: 0, compiler_options={name: value})()
-    except RuntimeError:
-        return False
-    return True
+    return jax.jit(f, compiler_options=known(QUICK) | {"xla_backend_optimization_level": level})
 
 
 def widen(arrays: Sequence[Any]) -> list[np.ndarray]:

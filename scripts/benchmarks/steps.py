@@ -12,6 +12,7 @@ import numpy as np
 import optax
 
 from jaxcnn.models import MODELS
+from jaxcnn.training.step import compiled
 
 # So small that ten steps of MobileNet, whose first gradient has a norm of 86, are not chaotic.
 RATE = 1e-4
@@ -41,7 +42,10 @@ def batch(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_jax(name: str, ops: ModuleType, shape: tuple[int, ...] | None = None) -> Step:
-    """A jitted step of one of `jaxcnn.models`, on the operations of a namespace."""
+    """A jitted step of one of `jaxcnn.models`, on the operations of a namespace.
+
+    It is compiled as the steps of train.py are.
+    """
     model, options = MODELS[name]
     shape = shape or STEPS[name]
     images, labels = map(jnp.asarray, batch(shape))
@@ -66,18 +70,18 @@ def in_jax(name: str, ops: ModuleType, shape: tuple[int, ...] | None = None) -> 
     carry = params, state, optimizer.init(params), jax.random.key(1)
     lowered = step.lower(carry, images, labels)
     began = time.perf_counter()
-    compiled = lowered.compile()
+    program = compiled(lowered)
     compile_seconds = time.perf_counter() - began
 
     def call() -> None:
         nonlocal carry
-        carry = compiled(carry, images, labels)
+        carry = program(carry, images, labels)
         jax.block_until_ready(carry)
 
     for _ in range(10):
         call()
     parameters = [np.array(leaf) for leaf in jax.tree.leaves(carry[0])]
-    memory = compiled.memory_analysis()
+    memory = program.memory_analysis()
     assert memory is not None
     return Step(call, compile_seconds, memory.temp_size_in_bytes, start, parameters)
 

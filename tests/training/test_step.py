@@ -1,6 +1,8 @@
 """One step of training, and the comparison of the two gradients before the first."""
 
+import re
 from functools import partial
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -15,7 +17,9 @@ import jaxcnn
 from jaxcnn.models import MODELS
 from jaxcnn.training.step import (
     NEVER,
+    PIECE,
     Recipe,
+    compiled,
     flat,
     gradient_errors,
     make_test_step,
@@ -198,3 +202,24 @@ def test_a_step_takes_each_model(name: str) -> None:
     before, (after, gradients, _) = jax.eval_shape(step, images, labels)
     assert after == before
     assert gradients == before.params
+
+
+def test_temporary_memory_is_in_pieces_that_malloc_keeps(tmp_path: Path) -> None:
+    def deep(params: Any, state: Any, x: Array, **_: Any) -> tuple[Array, Any]:
+        for _ in range(4):
+            x = jnp.tanh(x @ params["kernel"])  # 10 MiB each, kept for the backward pass
+        return x[:, 0, :3], state
+
+    def init(key: Array) -> tuple[Any, Any]:
+        return {"kernel": jnp.eye(512)}, {}
+
+    optimizer = optax.sgd(0.3)
+    step = make_train_step(SimpleNamespace(apply=deep), jaxcnn, Recipe(optimizer))  # type: ignore[arg-type]
+    images, labels = jnp.zeros((10, 512, 512)), jnp.zeros(10, int)
+    carry = start(init, optimizer, seed=0)
+    dump: dict[str, Any] = {"xla_dump_to": str(tmp_path), "xla_dump_hlo_as_text": True}
+    program = compiled(step.lower(carry, images, labels), **dump)
+    (text,) = (path.read_text() for path in tmp_path.glob("*buffer-assignment.txt"))
+    pieces = [int(size) for size in re.findall(r"size (\d+), preallocated-temp", text)]
+    assert sum(pieces) == program.memory_analysis().temp_size_in_bytes > PIECE
+    assert max(pieces) <= PIECE

@@ -6,6 +6,9 @@ more than one part's is in memory at a time.
 A part is not a run of images but every n-th one: image j of each of `images` runs. A batch that is
 sharded over devices is cut along the runs' axis, so that each device holds a share of every part,
 and the loop moves no image between them.
+
+A batch that no number of parts divides is filled up with zeros for that, which copies it. On one
+device it is not: there a part is a run, and the last one begins within that before it.
 """
 
 import functools
@@ -77,22 +80,27 @@ def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     parts, at = _cut(images, arrays)
     if parts == 1:
         return f(*arrays)
-    one = _element(arrays)
+    one, even = _element(arrays), _is_cut_evenly(batch, images)
+    axes = (images, parts) if even else (batch,)
     whole = jax.tree.map(
-        lambda part: _filled(part, (images, parts, *part.shape[1:]), one),
+        lambda part: _filled(part, (*axes, *part.shape[1:]), one),
         jax.eval_shape(f, *at(0)),
     )
 
     def body(number: Array, whole: Tree) -> Tree:
         def write(whole: Array, part: Array) -> Array:
-            return lax.dynamic_update_index_in_dim(
-                whole, part, number, 1, allow_negative_indices=False
+            if even:
+                return lax.dynamic_update_index_in_dim(
+                    whole, part, number, 1, allow_negative_indices=False
+                )
+            return lax.dynamic_update_slice_in_dim(
+                whole, part, _first(number, batch, images), 0, allow_negative_indices=False
             )
 
         return jax.tree.map(write, whole, f(*at(number)))
 
     whole = lax.fori_loop(0, parts, body, whole)
-    return jax.tree.map(lambda x: x.reshape(images * parts, *x.shape[2:])[:batch], whole)
+    return jax.tree.map(lambda x: lax.collapse(x, 0, len(axes))[:batch], whole)
 
 
 def sum_parts(
@@ -107,7 +115,7 @@ def sum_parts(
     `at_once` parts are one round of the loop: XLA then adds them in one pass over the sums. `f` is
     given images in the shape `of_image(array)`.
     """
-    parts, at = _cut(images, arrays, of_image)
+    parts, at = _cut(images, arrays, of_image, twice=False)
     if parts == 1:
         return f(*(x.reshape(len(x), *of_image(x)) for x in arrays))
     zero = functools.reduce(after, arrays, jnp.zeros((), arrays[0].dtype))
@@ -119,12 +127,40 @@ def sum_parts(
     return lax.fori_loop(0, parts, body, zeros, unroll=min(at_once, parts))
 
 
+def _is_cut_evenly(batch: int, images: int) -> bool:
+    """Or else, on one device, the last part begins within the one before it: nothing is copied."""
+    return batch % images == 0 or jax.device_count() > 1
+
+
+def _first(number: int | Array, batch: int, images: int) -> Array:
+    """The first image of a part of a batch that is not cut evenly: all are whole parts."""
+    return jnp.minimum(number * images, batch - images)
+
+
 def _cut(
-    images: int, arrays: tuple[Array, ...], of_image: Callable[[Array], Sizes] = _of_image
+    images: int,
+    arrays: tuple[Array, ...],
+    of_image: Callable[[Array], Sizes] = _of_image,
+    twice: bool = True,
 ) -> tuple[int, Callable[[int | Array], list[Array]]]:
-    """The number of parts, and what gives one of them. The last may be filled up with zeros."""
+    """The number of parts, and what gives one of them.
+
+    The last may be filled up with zeros; or have images that the one before has `twice`, or zeros
+    in their place.
+    """
     batch = arrays[0].shape[0]
     parts = -(-batch // images)
+
+    def overlapping(number: int | Array) -> list[Array]:
+        first = _first(number, batch, images)
+        new = jnp.arange(images) >= number * images - first
+        some = [
+            lax.dynamic_slice_in_dim(x, first, images, allow_negative_indices=False) for x in arrays
+        ]
+        return [(x if twice else _where(new, x)).reshape(images, *of_image(x)) for x in some]
+
+    if not _is_cut_evenly(batch, images):
+        return parts, overlapping
     more = (0, images * parts - batch, 0)
     whole = [
         lax.pad(x, jnp.zeros((), x.dtype), [more, *[(0, 0, 0)] * (x.ndim - 1)]) for x in arrays
@@ -141,6 +177,11 @@ def _cut(
         )
         for x in whole
     ]
+
+
+def _where(images: Array, x: Array) -> Array:
+    """Those images of `x`, and zeros in the others' place."""
+    return jnp.where(jnp.expand_dims(images, range(1, x.ndim)), x, 0)
 
 
 def _element(arrays: tuple[Array, ...]) -> Array:

@@ -19,6 +19,22 @@ def test_parts_make_the_whole(images):
     np.testing.assert_allclose(found[0], x.sum(0), rtol=1e-12)
 
 
+@pytest.mark.parametrize("images", [5, 8])
+def test_on_several_devices_a_batch_is_filled_up(images, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    test_parts_make_the_whole(images)
+
+
+def test_a_batch_that_nothing_divides_is_not_copied():
+    x = jnp.ones((127, 64, 64))
+
+    def temporary(f):
+        return jax.jit(f).lower(x).compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary(lambda x: sum_parts(lambda x: x.sum(0), 4, x)) < x.nbytes / 4
+    assert temporary(lambda x: map_parts(lambda x: 2 * x, 4, x)) < x.nbytes / 4
+
+
 @pytest.mark.parametrize("images", [1, 3, 5])
 def test_images_are_read_in_another_shape(images):
     x = jnp.asarray(draw(0, (5, 2, 3)))

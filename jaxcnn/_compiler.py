@@ -15,6 +15,6 @@ def known(options: dict[str, Any]) -> dict[str, Any]:
 def _is_known(name: str, value: Any) -> bool:
     try:
         jax.jit(lambda: 0, compiler_options={name: value})()
-    except RuntimeError:
+    except RuntimeError:  # "No such compile option"
         return False
     return True

@@ -7,8 +7,9 @@ A part is not a run of images but every n-th one: image j of each of `images` ru
 sharded over devices is cut along the runs' axis, so that each device holds a share of every part,
 and the loop moves no image between them.
 
-A batch that no number of parts divides is filled up with zeros for that, which copies it. On one
-device it is not: there a part is a run, and the last one begins within that before it.
+A batch that the parts do not divide is filled up with zeros for that, which copies it. On one
+device it is not: then a part is images next to each other, and the last begins within the one
+before it.
 """
 
 import functools
@@ -31,12 +32,15 @@ CACHE = 2**18  # elements: 1 MiB in float32
 
 
 def images_per_part(batch: int, wanted: int) -> int:
-    """How many images a part has: about `wanted`, a number that divides the batch if one is near.
+    """How many images a part has: about `wanted`, a number that divides the batch if one is near;
+    or else such that the parts are the fewest, and as small as they can be then.
 
     Always a multiple of the number of devices, over which a batch may be sharded.
 
     >>> images_per_part(128, 6), images_per_part(100, 6), images_per_part(127, 6)
     (4, 5, 6)
+    >>> images_per_part(67, 64)
+    34
     """
     devices = jax.device_count()
     if batch % devices:
@@ -45,7 +49,10 @@ def images_per_part(batch: int, wanted: int) -> int:
     if batch <= wanted:
         return batch
     best = max(n for n in range(devices, wanted + 1, devices) if batch % n == 0)
-    return best if 2 * best >= wanted else wanted
+    if 2 * best >= wanted:
+        return best
+    parts = -(-batch // wanted)
+    return -(-batch // (parts * devices)) * devices
 
 
 def images_in_cache(x: Array) -> int:
@@ -80,8 +87,8 @@ def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     parts, at = _cut(images, arrays)
     if parts == 1:
         return f(*arrays)
-    one, even = _element(arrays), _is_cut_evenly(batch, images)
-    axes = (images, parts) if even else (batch,)
+    one, overlap = _element(arrays), _overlap(batch, images)
+    axes = (batch,) if overlap else (images, parts)
     whole = jax.tree.map(
         lambda part: _filled(part, (*axes, *part.shape[1:]), one),
         jax.eval_shape(f, *at(0)),
@@ -89,12 +96,13 @@ def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
 
     def body(number: Array, whole: Tree) -> Tree:
         def write(whole: Array, part: Array) -> Array:
-            if even:
-                return lax.dynamic_update_index_in_dim(
-                    whole, part, number, 1, allow_negative_indices=False
+            if overlap:
+                first = _first(number, batch, images)
+                return lax.dynamic_update_slice_in_dim(
+                    whole, part, first, 0, allow_negative_indices=False
                 )
-            return lax.dynamic_update_slice_in_dim(
-                whole, part, _first(number, batch, images), 0, allow_negative_indices=False
+            return lax.dynamic_update_index_in_dim(
+                whole, part, number, 1, allow_negative_indices=False
             )
 
         return jax.tree.map(write, whole, f(*at(number)))
@@ -115,7 +123,7 @@ def sum_parts(
     `at_once` parts are one round of the loop: XLA then adds them in one pass over the sums. `f` is
     given images in the shape `of_image(array)`.
     """
-    parts, at = _cut(images, arrays, of_image, twice=False)
+    parts, at = _cut(images, arrays, of_image, repeat=False)
     if parts == 1:
         return f(*(x.reshape(len(x), *of_image(x)) for x in arrays))
     zero = functools.reduce(after, arrays, jnp.zeros((), arrays[0].dtype))
@@ -127,13 +135,13 @@ def sum_parts(
     return lax.fori_loop(0, parts, body, zeros, unroll=min(at_once, parts))
 
 
-def _is_cut_evenly(batch: int, images: int) -> bool:
-    """Or else, on one device, the last part begins within the one before it: nothing is copied."""
-    return batch % images == 0 or jax.device_count() > 1
+def _overlap(batch: int, images: int) -> bool:
+    """Whether the last part begins within the one before it."""
+    return batch % images > 0 and jax.device_count() == 1
 
 
 def _first(number: int | Array, batch: int, images: int) -> Array:
-    """The first image of a part of a batch that is not cut evenly: all are whole parts."""
+    """The first image of a part, where the last two overlap."""
     return jnp.minimum(number * images, batch - images)
 
 
@@ -141,12 +149,12 @@ def _cut(
     images: int,
     arrays: tuple[Array, ...],
     of_image: Callable[[Array], Sizes] = _of_image,
-    twice: bool = True,
+    repeat: bool = True,
 ) -> tuple[int, Callable[[int | Array], list[Array]]]:
     """The number of parts, and what gives one of them.
 
-    The last may be filled up with zeros; or have images that the one before has `twice`, or zeros
-    in their place.
+    The last may be filled up with zeros; or, where it overlaps the one before it, `repeat` the
+    images that it has in common with that, or have zeros in their place.
     """
     batch = arrays[0].shape[0]
     parts = -(-batch // images)
@@ -157,9 +165,9 @@ def _cut(
         some = [
             lax.dynamic_slice_in_dim(x, first, images, allow_negative_indices=False) for x in arrays
         ]
-        return [(x if twice else _where(new, x)).reshape(images, *of_image(x)) for x in some]
+        return [(x if repeat else _masked(x, new)).reshape(images, *of_image(x)) for x in some]
 
-    if not _is_cut_evenly(batch, images):
+    if _overlap(batch, images):
         return parts, overlapping
     more = (0, images * parts - batch, 0)
     whole = [
@@ -179,9 +187,9 @@ def _cut(
     ]
 
 
-def _where(images: Array, x: Array) -> Array:
-    """Those images of `x`, and zeros in the others' place."""
-    return jnp.where(jnp.expand_dims(images, range(1, x.ndim)), x, 0)
+def _masked(x: Array, keep: Array) -> Array:
+    """The images of `x` to keep, and zeros in the others' place."""
+    return jnp.where(jnp.expand_dims(keep, range(1, x.ndim)), x, 0)
 
 
 def _element(arrays: tuple[Array, ...]) -> Array:

@@ -18,7 +18,7 @@ from jaxcnn.training.step import (
     NEVER,
     Carry,
     Recipe,
-    compiled,
+    compile_step,
     flat,
     make_test_step,
     make_train_step,
@@ -91,13 +91,13 @@ def train(
     test_step = make_test_step(model, ops, recipe.dtype)
     step = make_train_step(model, ops, recipe)
 
-    def of_size(n: int) -> jax.stages.Compiled:
+    def compiled_for(n: int) -> jax.stages.Compiled:
         first = train_split.images[share(n, mesh)], train_split.labels[share(n, mesh)]
-        return compiled(step.lower(carry, *divide(first, n, mesh)))
+        return compile_step(step.lower(carry, *divide(first, n, mesh)))
 
     # Compiled before the first clock starts: one step for whole batches, one for the last.
     with ThreadPoolExecutor() as pool:
-        steps_of = dict(zip(different, pool.map(of_size, different), strict=True))
+        compiled = dict(zip(different, pool.map(compiled_for, different), strict=True))
     reader = batches(
         train_split,
         batch_size,
@@ -116,7 +116,7 @@ def train(
         for n in sizes[begin:]:
             batch = divide(next(reader), n, mesh)
             check(broken, names)  # of the step before: to read this one's is to wait for it
-            carry, gradients, broken = steps_of[n](carry, *batch)
+            carry, gradients, broken = compiled[n](carry, *batch)
             done += 1
             seen = seen._replace(step=done, images=seen.images + n, here=seen.here + n)
             watch(seen, carry)

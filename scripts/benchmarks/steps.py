@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from jaxcnn.models import MODELS
-from jaxcnn.training.step import compiled
+from jaxcnn.training.step import compile_step
 
 # So small that ten steps of MobileNet, whose first gradient has a norm of 86, are not chaotic.
 RATE = 1e-4
@@ -70,18 +70,18 @@ def in_jax(name: str, ops: ModuleType, shape: tuple[int, ...] | None = None) -> 
     carry = params, state, optimizer.init(params), jax.random.key(1)
     lowered = step.lower(carry, images, labels)
     began = time.perf_counter()
-    program = compiled(lowered)
+    compiled = compile_step(lowered)
     compile_seconds = time.perf_counter() - began
 
     def call() -> None:
         nonlocal carry
-        carry = program(carry, images, labels)
+        carry = compiled(carry, images, labels)
         jax.block_until_ready(carry)
 
     for _ in range(10):
         call()
     parameters = [np.array(leaf) for leaf in jax.tree.leaves(carry[0])]
-    memory = program.memory_analysis()
+    memory = compiled.memory_analysis()
     assert memory is not None
     return Step(call, compile_seconds, memory.temp_size_in_bytes, start, parameters)
 

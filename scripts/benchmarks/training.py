@@ -85,12 +85,12 @@ def bare_epoch(case: Case, split: Split) -> Callable[[], object]:
     """As many steps, all of one batch that is on the device."""
     model, recipe, carry = prepared(case)
     batch = [jax.device_put(rows[: case.batch_size]) for rows in split]
-    program = step.compiled(step.make_train_step(model, jaxcnn, recipe).lower(carry, *batch))
+    compiled = step.compile_step(step.make_train_step(model, jaxcnn, recipe).lower(carry, *batch))
 
     def call() -> None:
         nonlocal carry
         for _ in range(case.images // case.batch_size):
-            carry, *_ = program(carry, *batch)
+            carry, *_ = compiled(carry, *batch)
         jax.block_until_ready(carry)
 
     return call

@@ -19,7 +19,7 @@ from jaxcnn.training.step import (
     NEVER,
     PIECE,
     Recipe,
-    compiled,
+    compile_step,
     flat,
     gradient_errors,
     make_test_step,
@@ -218,7 +218,7 @@ def test_temporary_memory_is_in_pieces_that_malloc_keeps(tmp_path: Path) -> None
     images, labels = jnp.zeros((10, 512, 512)), jnp.zeros(10, int)
     carry = start(init, optimizer, seed=0)
     dump: dict[str, Any] = {"xla_dump_to": str(tmp_path), "xla_dump_hlo_as_text": True}
-    program = compiled(step.lower(carry, images, labels), **dump)
+    program = compile_step(step.lower(carry, images, labels), **dump)
     (text,) = (path.read_text() for path in tmp_path.glob("*buffer-assignment.txt"))
     pieces = [int(size) for size in re.findall(r"size (\d+), preallocated-temp", text)]
     assert sum(pieces) == program.memory_analysis().temp_size_in_bytes > PIECE

@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -76,7 +77,12 @@ def start(
 
 
 def cache() -> None:
-    """Keeps compiled programs for the next run, where `JAX_COMPILATION_CACHE_DIR` does not."""
+    """Keeps compiled programs for the next run, where `JAX_COMPILATION_CACHE_DIR` does not.
+
+    But those whose memory is in several pieces (`step.PIECE`): XLA cannot write them down, of which
+    JAX would warn.
+    """
+    warnings.filterwarnings("ignore", ".*Multiple temp buffer allocations")
     if not jax.config.values["jax_compilation_cache_dir"]:
         home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
         if os.path.isabs(home):  # and not where there is no home

@@ -178,9 +178,9 @@ def make_train_step(model: ModuleType, ops: ModuleType, recipe: Recipe) -> jax.s
 def compile_step(step: jax.stages.Lowered, **options: Any) -> jax.stages.Compiled:
     """What `step.lower(...)` gives, compiled: on a CPU with temporary memory in pieces of `PIECE`.
 
-    An array larger than that is a piece of its own. XLA warns of each, unless
-    `TF_CPP_MIN_LOG_LEVEL` is 2 in the environment when JAX is imported. `options` of XLA's, by
-    their names, go before.
+    JAX's cache of programs takes none of several pieces, and warns. An array larger than a piece is
+    one of its own: XLA warns of each, unless `TF_CPP_MIN_LOG_LEVEL` is 2 in the environment when
+    JAX is imported. `options` of XLA's, by their names, go before.
     """
     if jax.default_backend() == "cpu":
         options = known({"xla_multiheap_size_constraint_per_heap": PIECE}) | options

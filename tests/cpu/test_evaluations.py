@@ -85,6 +85,26 @@ def test_kernel_grad_by_rows_of_both(at, part, channels, features, monkeypatch):
     assert_close(jax.jit(partial(patches.kernel_grad_of_both, window=at))(x, dy), dkernel)
 
 
+@pytest.mark.parametrize(("batch", "halves"), [(8, True), (9, False)])
+@pytest.mark.parametrize(("channels", "features"), [(3, 5), (5, 3)])
+def test_kernel_grad_in_halves_of_the_rows(batch, halves, channels, features, monkeypatch):
+    monkeypatch.setattr(patches, "HALVED", range(16))
+    monkeypatch.setattr(patches, "SHORT", 3)
+    at = window((5, 3), (1, 1), pads=0)
+    x, kernel, dy = numbers(at, batch, channels, features)
+    kernel_grad = jax.jit(partial(patches.kernel_grad, window=at))
+    _, _, dkernel = by_loop(x, kernel, dy, at)
+    assert_close(kernel_grad(x, dy), dkernel)
+    assert (f"[2,{batch * 15 // 2}," in str(kernel_grad.trace(x, dy).jaxpr)) is halves
+
+
+def test_halves_are_of_many_rows_for_few_entries():
+    assert patches._in_halves(50176, 256, 64)
+    assert not patches._in_halves(784, 512, 2048)
+    assert not patches._in_halves(50175, 256, 64)  # an odd number
+    assert not patches._in_halves(50176, 64, 64)
+
+
 @pytest.mark.parametrize("at", [g for g in GEOMETRIES if max(g.values[0].strides) == 1])
 @pytest.mark.parametrize("products", [1, patches.PRODUCTS])
 def test_to_few_channels(at, products, monkeypatch):

@@ -53,9 +53,11 @@ WHOLE = 2**21  # elements of drows of a batch that is not cut: 8 MiB in float32
 LEAST = 256  # rows in a part: for fewer, reading the matrix takes longer than multiplying by it
 COLUMNS = 32  # that fill the registers
 BLOCK = 4  # windows at most
-HALVED = range(2**12 + 1, 2**17 + 1)  # entries of a product of which each core sums half the rows,
-TALL = 24  # times as many of which, at least, as it has rows or columns itself,
-SHORT = 40  # and so many of these, at least
+# A product with so many entries, with so many rows and so many columns at least, and summed over so
+# many times as many rows of x and dy as the larger of these: each core sums half of them.
+HALVED = range(2**12 + 1, 2**17 + 1)
+SHORT = 40
+TALL = 24
 
 
 def forward(
@@ -279,7 +281,8 @@ def _in_halves(rows: int, k: int, o: int) -> bool:
     """Whether a sum over so many rows is better that of two products, one for each core.
 
     XLA divides each product between the cores, which for one of few entries and many rows takes up
-    to 1.2 times as long. On several devices the rows are divided already.
+    to 1.2 times as long on two; on more it was not measured. On several devices the rows are
+    divided already.
     """
     few = k * o in HALVED and min(k, o) >= SHORT and rows >= TALL * max(k, o)
     return few and rows % 2 == 0 and jax.device_count() == 1

@@ -58,7 +58,7 @@ ROWS = 256
 # and more between the cores, and a smaller one from 256 channels on, but not a batch of products.
 # So V · U of up to 128 channels has one core, and 70 % of the time of a forward pass of 64. Parts
 # of four times the size are divided: 1.25 times as fast for 128 channels where their memory stays,
-# and 0.8 to 1.0 elsewhere.
+# and 0.85 to 1.1 elsewhere.
 PART = 2**15
 # Entries of U, or of a kernel's products, for as many features as are worked out at once: 16 MiB in
 # float32, and 32. The system hands out anew what is larger than 32 MiB, as one array or as what a

@@ -353,40 +353,33 @@ def _rows(x: Array, window: Window, block: int) -> Array:
     pads = (*window.pads[:-1], (low, (blocks + pieces - 1) * step - low - size))
     padded = pad(x, pads, 0)
     # The last axis cut into steps: what a block meets is a step, and the next, and so on.
-    by_step = padded.reshape(*padded.shape[:-2], -1, step * x.shape[-1])
-    widths = [min(step, places - piece * step) * x.shape[-1] for piece in range(pieces)]
-    if max(window.strides) == 1:
-        met = [
-            lax.slice_in_dim(by_step, piece, piece + blocks, axis=-2)[..., :width]
-            for piece, width in enumerate(widths)
-        ]
-        return _met_along(range(len(window.taps) - 1), jnp.concatenate(met, -1), window)
-    outer = window._replace(taps=(*window.taps[:-1], 1), strides=(*window.strides[:-1], 1))
-    counts = (*window.outputs[:-1], blocks)
+    by_step = padded.reshape(*padded.shape[:-2], -1, step, x.shape[-1])
     met = [
-        take(by_step, (*offset[:-1], piece), counts, outer.strides)[..., :width]
-        for offset in outer.offsets()
-        for piece, width in enumerate(widths)
+        lax.slice_in_dim(by_step, piece, piece + blocks, axis=-3)[..., : places - piece * step, :]
+        for piece in range(pieces)
     ]
-    return jnp.concatenate(met, -1)
+    x = lax.collapse(jnp.concatenate(met, -2), -2)
+    return _met_along(range(len(window.taps) - 1), x, window)
 
 
 def _met(padded: Array, window: Window) -> Array:
     """`(..., taps · C)`: what all taps read."""
-    if max(window.strides) == 1:
-        return _met_along(range(len(window.taps)), padded, window)
-    return jnp.concatenate([read(padded, offset, window) for offset in window.offsets()], -1)
+    return _met_along(range(len(window.taps)), padded, window)
 
 
 def _met_along(axes: range, x: Array, window: Window) -> Array:
-    """What the taps along the axes read, one after another: the strides are 1.
+    """What the taps along the axes read, one after another.
 
     XLA:CPU has a single loop for what is joined of at most 8 arrays; more it writes one by one.
     """
     for axis in reversed(axes):
-        taps, dilation, count = window.taps[axis], window.dilation[axis], window.outputs[axis]
-        starts, at = range(0, taps * dilation, dilation), axis - len(window.taps) - 1
-        x = jnp.concatenate([lax.slice_in_dim(x, a, a + count, axis=at) for a in starts], -1)
+        taps, dilation, stride = window.taps[axis], window.dilation[axis], window.strides[axis]
+        at, reach = axis - len(window.taps) - 1, span(window.outputs[axis], stride)
+        read = [
+            lax.slice_in_dim(x, first, first + reach, stride, at)[..., None, :]
+            for first in range(0, taps * dilation, dilation)
+        ]
+        x = lax.collapse(jnp.concatenate(read, -2), -2)
     return x
 
 

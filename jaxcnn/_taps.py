@@ -44,6 +44,23 @@ def read(padded: Array, offset: Sizes, window: Window) -> Array:
     return take(padded, offset, window.outputs, window.strides)
 
 
+def read_all(padded: Array, window: Window, axes: Sequence[int] | None = None) -> Array:
+    """(1) by all taps, or those along some axes, one axis after another: `(..., taps · C)`.
+
+    XLA:CPU has a single loop for what is joined of at most 8 arrays; more it writes one by one.
+    """
+    x, spatial = padded, len(window.taps)
+    for axis in reversed(range(spatial) if axes is None else axes):
+        taps, dilation, stride = window.taps[axis], window.dilation[axis], window.strides[axis]
+        at, reach = axis - spatial - 1, span(window.outputs[axis], stride)
+        met = [
+            lax.slice_in_dim(x, first, first + reach, stride, at)[..., None, :]
+            for first in range(0, taps * dilation, dilation)
+        ]
+        x = lax.collapse(jnp.concatenate(met, -2), -2)
+    return x
+
+
 def take(x: Array, start: Sizes, count: Sizes, strides: Sizes) -> Array:
     """`count` elements along each spatial axis, from `start` on, `strides` apart."""
     batch = (0,) * (x.ndim - len(start) - 1)

@@ -46,7 +46,7 @@ from jaxcnn._cpu.parts import (
     once,
     sum_parts,
 )
-from jaxcnn._taps import gather, pad, read
+from jaxcnn._taps import gather, pad, read, read_all, take
 from jaxcnn._window import Pads, Sizes, Window
 
 # Elements of images that are padded at once: 16 MiB in float32, or 32 MiB where the results are as
@@ -95,21 +95,31 @@ def kernel_grad(x: Array, dy: Array, window: Window, within: int = 1, exact: boo
     `exact` is to multiply by no zeros but those of padding.
     """
     if within == 1 and has_few_rows(window):
-        sums = _sums_by_images(x, dy, window)
+        by_term = _by_images(x, dy, window)
     else:
         sums = _sums_by_rows(x, dy, window, within, exact)
-    by_term = jnp.stack([x.sum(range(x.ndim - 1)) for x in sums])
+        by_term = jnp.stack([x.sum(range(x.ndim - 1)) for x in sums])
     return _by_channel(by_term, within).reshape(*window.taps, within, x.shape[-1])
 
 
-def _sums_by_images(x: Array, dy: Array, window: Window) -> list[Array]:
-    """For each tap sums over images: of shape `(1, *windows, C)`, or more than one."""
+def _by_images(x: Array, dy: Array, window: Window) -> Array:
+    """`(taps, C)`: over images first, by a sum for all taps along the last axis at a time.
+
+    One for each tap would be faster by a fifth, and three times as many loops to compile.
+    """
+    last, channels = len(window.taps) - 1, x.shape[-1]
+    outer = window._replace(taps=(*window.taps[:-1], 1))
 
     def part(x: Array, dy: Array) -> list[Array]:
-        padded = pad(x, window.pads, 0)
-        return [read(padded, offset, window) * dy for offset in window.offsets()]
+        by_last = once(lambda x: read_all(pad(x, window.pads, 0), window, (last,)), x)
+        met = (
+            take(by_last, offset, window.outputs, (*window.strides[:-1], 1))
+            for offset in outer.offsets()
+        )
+        return [x.reshape(*dy.shape[:-1], -1, channels) * dy[..., None, :] for x in met]
 
-    return sum_parts(part, images_per_part(len(x), 1), x, dy, at_once=2)
+    sums = sum_parts(part, images_per_part(len(x), 1), x, dy, at_once=2)
+    return jnp.concatenate([x.sum(range(x.ndim - 2)) for x in sums])
 
 
 # Sums over rows ----------------------------------------------------------------------------------

@@ -44,10 +44,11 @@ import numpy as np
 from jax import Array, lax
 
 from jaxcnn._cpu.parts import Finish, Tree, as_it_is, images_per_part, map_parts, once, sum_parts
-from jaxcnn._taps import merge, pad, read, take, writers
+from jaxcnn._taps import merge, pad, read, read_all, take, writers
 from jaxcnn._window import Sizes, Window, span
 
 PART = 2**20  # elements of the rows of one part: 4 MiB in float32
+FEW_PARTS = 3  # or fewer are one
 PRODUCTS = 2**23  # elements of z of one part: that it fits no cache costs less than parts would
 WHOLE = 2**21  # elements of drows of a batch that is not cut: 8 MiB in float32
 LEAST = 256  # rows in a part: for fewer, reading the matrix takes longer than multiplying by it
@@ -89,9 +90,7 @@ def forward(
         y = map_parts(lambda number: of_band(numbered(number))[None], 1, bands)
         return finish(lax.collapse(jnp.moveaxis(y, 0, 1), 1, 3))
 
-    # Of few rows a loop over parts would take as long as the parts save.
-    few = len(x) * _entries(x, window) <= 2 * PART
-    return map_parts(part, len(x) if few else _images(x, window), x)
+    return map_parts(part, _images(x, window), x)
 
 
 def forward_to_few(x: Array, kernel: Array, window: Window, finish: Finish = as_it_is) -> Tree:
@@ -145,6 +144,8 @@ def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
         return sum_parts(of_number, 1, jnp.arange(window.outputs[0] // outputs))
 
     total = _by_column(sum_parts(part, _images(x, window), x, dy), block * features)
+    if block == 1:
+        return jnp.moveaxis(total.reshape(features, *window.taps, channels), 0, -1)
     outer = math.prod(window.taps[:-1])
     by_place = total.reshape(block, features, outer, -1, channels)
     places = _places(window, block)  # [place, window of the block]: the tap, or -1
@@ -168,7 +169,7 @@ def kernel_grad_of_both(x: Array, dy: Array, window: Window) -> Array:
     height = band.size[0]
 
     def of_band(x: Array, dy: Array) -> Array:
-        rows = _met(pad(x, band.pads, 0), band)
+        rows = read_all(pad(x, band.pads, 0), band)
         starts = range(reach, -1, -window.dilation[0])
         columns = jnp.concatenate([lax.slice_in_dim(dy, a, a + height, 1, 1) for a in starts], -1)
         return _product(rows, columns)
@@ -193,9 +194,9 @@ def kernel_grad_of_both(x: Array, dy: Array, window: Window) -> Array:
 
 
 def input_grad_of_one_tap(dy: Array, kernel: Array, window: Window) -> Array:
-    """`dy` times the kernel's transpose, which is never written; zeros where no window was."""
+    """`dy · matrixᵀ`, and zeros where no window was."""
     matrix = kernel.reshape(kernel.shape[-2:])
-    found = lax.dot_general(dy, matrix, (((dy.ndim - 1,), (1,)), ((), ())))
+    found = _by_transpose(dy, matrix)
     around = [(0, 0, 0)]
     for n, s, (low, _), outputs in zip(
         window.size, window.strides, window.pads, window.outputs, strict=True
@@ -215,6 +216,8 @@ def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Arr
 
     def drows(dy: Array) -> Array:
         """`(groups, N, *windows, taps · C / groups)`."""
+        if groups == 1:  # the kernel's transpose is never written
+            return _by_transpose(dy[0], by_tap[0].reshape(-1, features))[None]
         found = jnp.einsum("g...o,gtco->g...tc", dy, by_tap)
         return found.reshape(*dy.shape[:-1], -1)
 
@@ -275,6 +278,11 @@ def _product(rows: Array, columns: Array) -> Array:
         order = "hrk,hro->hok" if k > o else "hrk,hro->hko"
         return jnp.einsum(order, rows.reshape(2, -1, k), columns.reshape(2, -1, o)).sum(0)
     return jnp.einsum("rk,ro->ok" if k > o else "rk,ro->ko", rows, columns)
+
+
+def _by_transpose(dy: Array, matrix: Array) -> Array:
+    """`dy · matrixᵀ`, of a transpose that is never written."""
+    return lax.dot_general(dy, matrix, (((dy.ndim - 1,), (1,)), ((), ())))
 
 
 def _in_halves(rows: int, k: int, o: int) -> bool:
@@ -346,7 +354,7 @@ def _places(window: Window, block: int) -> np.ndarray:
 def _rows(x: Array, window: Window, block: int) -> Array:
     """`(N, *windows but the last, blocks, outer taps · places · C)`."""
     if window.dilation[-1] > 1:
-        return _met(pad(x, window.pads, 0), window)
+        return read_all(pad(x, window.pads, 0), window)
     step, places = window.strides[-1] * block, len(_places(window, block))
     blocks, pieces = -(-window.outputs[-1] // block), -(-places // step)
     low, size = window.pads[-1][0], window.size[-1]
@@ -359,28 +367,7 @@ def _rows(x: Array, window: Window, block: int) -> Array:
         for piece in range(pieces)
     ]
     x = lax.collapse(jnp.concatenate(met, -2), -2)
-    return _met_along(range(len(window.taps) - 1), x, window)
-
-
-def _met(padded: Array, window: Window) -> Array:
-    """`(..., taps · C)`: what all taps read."""
-    return _met_along(range(len(window.taps)), padded, window)
-
-
-def _met_along(axes: range, x: Array, window: Window) -> Array:
-    """What the taps along the axes read, one after another.
-
-    XLA:CPU has a single loop for what is joined of at most 8 arrays; more it writes one by one.
-    """
-    for axis in reversed(axes):
-        taps, dilation, stride = window.taps[axis], window.dilation[axis], window.strides[axis]
-        at, reach = axis - len(window.taps) - 1, span(window.outputs[axis], stride)
-        read = [
-            lax.slice_in_dim(x, first, first + reach, stride, at)[..., None, :]
-            for first in range(0, taps * dilation, dilation)
-        ]
-        x = lax.collapse(jnp.concatenate(read, -2), -2)
-    return x
+    return read_all(x, window, range(len(window.taps) - 1))
 
 
 def _matrix(kernel: Array, window: Window, block: int) -> Array:
@@ -421,7 +408,7 @@ def _kernel_grad_by_group(x: Array, dy: Array, window: Window, groups: int) -> A
 
 def _rows_by_group(x: Array, window: Window, groups: int) -> Array:
     """`(groups, N, *windows, taps · C / groups)`."""
-    return _met(pad(_by_group(x, groups), window.pads, 0), window)
+    return read_all(pad(_by_group(x, groups), window.pads, 0), window)
 
 
 def _by_group(x: Array, groups: int) -> Array:
@@ -438,13 +425,13 @@ def _together(x: Array) -> Array:
 def _images(x: Array, window: Window) -> int:
     """Of `x` or `dy`: so many that their rows fit the cache, and are not too few.
 
-    All of them where a row is what one tap reads, no more numbers than there are.
+    All of them where a row is what one tap reads, no more numbers than there are; and where a loop
+    over the parts of so few rows would take as long as the parts save.
     """
-    if math.prod(window.taps) == 1:
+    entries = _entries(x, window)
+    if math.prod(window.taps) == 1 or len(x) * entries <= FEW_PARTS * PART:
         return len(x)
-    windows = math.prod(window.outputs)
-    fit = PART // _entries(x, window)
-    return images_per_part(len(x), max(fit, -(-LEAST // windows)))
+    return images_per_part(len(x), max(PART // entries, -(-LEAST // math.prod(window.outputs))))
 
 
 def _entries(x: Array, window: Window) -> int:

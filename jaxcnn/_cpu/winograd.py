@@ -105,11 +105,6 @@ def forward(
     By the turned kernel (`_taps.turned`) as well, `window` being that of this convolution. It is
     not written: U is that of the kernel mirrored, `(points, O, C)`, and summed over as it lies.
     """
-    alone = partial(_forward, kernel=kernel, window=window, finish=finish, turned=turned)
-    return once(alone, x)  # or else V and U of a layer's two gradients would be in memory together
-
-
-def _forward(x: Array, kernel: Array, window: Window, finish: Finish, turned: bool) -> Tree:
     outputs, features = window.outputs, kernel.shape[-2 if turned else -1]
     pieces, window = _bands(x, features, window)
     tile, tiles = _tile(window), _tiles(window)
@@ -146,11 +141,8 @@ def forward_by_features(
     axis = -2 if turned else -1
     blocks = _blocks(math.prod(kernel.shape[-2:]), kernel.shape[axis], BLOCK)
 
-    def alone(x: Array) -> Array:
-        some = partial(_forward, x, window=window, finish=as_it_is, turned=turned)
-        return _by_features(some, kernel, axis, blocks)
-
-    return finish(once(alone, x))
+    some = partial(forward, x, window=window, turned=turned)
+    return finish(_by_features(some, kernel, axis, blocks))
 
 
 def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
@@ -177,7 +169,10 @@ def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
         ]
         return jnp.concatenate(products)
 
-    images = _images(pieces[0], dy.shape[-1], window, ROWS // 2)
+    # Two parts are one: then there is no loop, and V is that of the forward pass, compiled once.
+    images = len(pieces[0])
+    if rows(images, window) > ROWS:
+        images = _images(pieces[0], dy.shape[-1], window, ROWS // 2)
     products = sum_parts(part, images, dy, *pieces)
     by_tap = jnp.dot(_both(window, x.dtype).T, products.reshape(SIX**2, -1), precision="highest")
     return by_tap.reshape(*window.taps, *products.shape[1:])

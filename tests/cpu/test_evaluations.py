@@ -105,6 +105,23 @@ def test_halves_are_of_many_rows_for_few_entries():
     assert not patches._in_halves(50176, 64, 64)
 
 
+@pytest.mark.parametrize(("images", "loops"), [(3, False), (4, True)])
+def test_few_parts_are_one(images, loops, monkeypatch):
+    at = window((6, 6), (3, 3))
+    x, kernel, dy = numbers(at, images, 2, 5)
+    monkeypatch.setattr(patches, "PART", 6 * 6 * 9 * 2)  # an image's rows
+    monkeypatch.setattr(patches, "LEAST", 1)
+    monkeypatch.setattr(winograd, "ROWS", 3 * 4)  # three images' tiles
+    monkeypatch.setattr(winograd, "PART", 1)
+    for evaluation, a, b in (
+        (patches.forward, x, kernel),
+        (patches.kernel_grad, x, dy),
+        (winograd.kernel_grad, x, dy),
+    ):
+        program = str(jax.jit(partial(evaluation, window=at)).trace(a, b).jaxpr)
+        assert ("scan[" in program or "while[" in program) is loops
+
+
 @pytest.mark.parametrize("at", [g for g in GEOMETRIES if max(g.values[0].strides) == 1])
 @pytest.mark.parametrize("products", [1, patches.PRODUCTS])
 def test_to_few_channels(at, products, monkeypatch):

@@ -31,6 +31,7 @@ import jax
 from jax import Array
 
 from jaxcnn import _check, _cotangent
+from jaxcnn._cpu import choice
 from jaxcnn._order import after
 from jaxcnn._window import Window
 from jaxcnn.activations import relu, relu_bwd, relu_fwd
@@ -134,8 +135,10 @@ def batch_norm_relu_conv_fwd(
     precision: Precision = None,
 ) -> tuple[tuple[Array, Moments], tuple[Residuals, Array]]:
     """`y` and the moments by (1), and the residuals: those of `batch_norm_fwd`, and the kernel."""
-    (h, moments), of_norm = batch_norm_fwd(x, scale, bias, epsilon)
-    y, _ = conv_fwd(relu_fwd(h)[0], kernel, None, window, groups, precision)
+    (_, moments), of_norm = batch_norm_fwd(x, scale, bias, epsilon)
+    _, mean, r, *_ = of_norm
+    a = choice.written(_activated, x, mean, r, scale, bias)
+    y, _ = conv_fwd(a, kernel, None, window, groups, precision)
     return (y, moments), (of_norm, kernel)
 
 
@@ -152,13 +155,18 @@ def batch_norm_relu_conv_bwd(
     x, mean, r, scale, bias = of_norm
     dy, dmoments = cotangents
     # `after`: or else a would be kept since the forward pass, which makes the same.
-    a, passes = relu_fwd(batch_norm_y(x, after(mean, dy), r, scale, bias))  # (1)
+    a = choice.written(_activated, x, after(mean, dy), r, scale, bias)  # (1)
     sharding = _cotangent.sharding(kernel)
     dkernel = kernel_grad(a, dy, window, groups, precision, sharding)  # (2)
     da = input_grad(dy, kernel, window, groups, precision)
-    (dh,) = relu_bwd(passes, da)  # (3)
+    (dh,) = relu_bwd(a > 0, da)  # (3): h is above 0 where a is
     of_norm_cotangents = batch_norm_bwd(epsilon, of_norm, (dh, dmoments))  # (4)
     return *of_norm_cotangents, _cotangent.match(dkernel, kernel)
+
+
+def _activated(x: Array, mean: Array, r: Array, scale: Array | None, bias: Array | None) -> Array:
+    """`a` by (1)."""
+    return relu_fwd(batch_norm_y(x, mean, r, scale, bias))[0]
 
 
 _batch_norm_relu_conv.defvjp(batch_norm_relu_conv_fwd, batch_norm_relu_conv_bwd)

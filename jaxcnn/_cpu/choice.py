@@ -148,6 +148,9 @@ class Problem(NamedTuple):
         return self._replace(channels=self.features, features=self.channels, window=mirrored)
 
 
+Choice = Callable[[Problem], Sum | None]
+
+
 def forward(
     x: Array,
     kernel: Array,
@@ -167,7 +170,7 @@ def forward(
         x.shape[0], x.shape[-1], kernel.shape[-1], window, groups, _exact(x, precision)
     )
     choose = partial(_forward, finish=finish, of_elements=of_elements)
-    return _evaluated(choose, problem, x, kernel, _finished(otherwise, finish))
+    return _evaluated(_at_once(choose), problem, x, kernel, _finished(otherwise, finish))
 
 
 def kernel_grad(
@@ -184,7 +187,7 @@ def input_grad(
     """`dx` of `dy` and the kernel."""
     channels = kernel.shape[-2] * groups
     problem = Problem(dy.shape[0], channels, dy.shape[-1], window, groups, _exact(dy, precision))
-    return _evaluated(_input_grad, problem, dy, kernel, otherwise, _late)
+    return _evaluated(_at_once(_input_grad), problem, dy, kernel, otherwise, _late)
 
 
 def pooled(
@@ -203,6 +206,13 @@ def pooled(
     padded = set(window.pads) != {(0, 0)}
     by_parts = partial(map_parts, f, images_in_cache(x)) if padded else partial(once, f)
     return lax.platform_dependent(x, cpu=by_parts, default=otherwise)
+
+
+def written(f: Callable[..., Tree], *given: Tree) -> Tree:
+    """`f(*given)`, on a CPU written to memory, as one step: compiled once, wherever it occurs."""
+    if not _evaluable(*jax.tree.leaves(given)):
+        return f(*given)
+    return lax.platform_dependent(*given, cpu=partial(once, f), default=f)
 
 
 def summed(
@@ -522,7 +532,7 @@ def _are_side_by_side(window: Window) -> bool:
 
 
 def _evaluated(
-    choose: Callable[[Problem], Sum | None],
+    choose: Choice,
     problem: Problem,
     a: Array,
     b: Array,
@@ -539,6 +549,20 @@ def _evaluated(
         return otherwise(a, b)
     chosen = choose(problem) or order(otherwise)
     return lax.platform_dependent(a, b, cpu=chosen, default=otherwise)
+
+
+def _at_once(choose: Choice) -> Choice:
+    """Of what is chosen, all as one step.
+
+    Or else what a layer's two gradients need meanwhile would be in memory together. And a result is
+    the same to XLA, however it was worked out: what reads several is compiled once.
+    """
+
+    def chosen(problem: Problem) -> Sum | None:
+        evaluate = choose(problem)
+        return evaluate and partial(once, evaluate)
+
+    return chosen
 
 
 def _late(evaluate: Sum) -> Sum:

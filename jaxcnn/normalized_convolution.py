@@ -154,12 +154,13 @@ def batch_norm_relu_conv_bwd(
     of_norm, kernel = residuals
     x, mean, r, scale, bias = of_norm
     dy, dmoments = cotangents
-    # `after`: or else a would be kept since the forward pass, which makes the same.
-    a = choice.written(_activated, x, after(mean, dy), r, scale, bias)  # (1)
+    da = input_grad(dy, kernel, window, groups, precision)  # (2)
+    # `after`: or else a would be kept since the forward pass, which makes the same. And after da,
+    # not dy: that is one element of a result, where XLA would work out again how dy was made.
+    a = choice.written(_activated, x, after(mean, da), r, scale, bias)  # (1)
     sharding = _cotangent.sharding(kernel)
     dkernel = kernel_grad(a, dy, window, groups, precision, sharding)  # (2)
-    da = input_grad(dy, kernel, window, groups, precision)
-    (dh,) = relu_bwd(a > 0, da)  # (3): h is above 0 where a is
+    (dh,) = relu_bwd(a > 0, da)  # (3): where a is above 0, h is
     of_norm_cotangents = batch_norm_bwd(epsilon, of_norm, (dh, dmoments))  # (4)
     return *of_norm_cotangents, _cotangent.match(dkernel, kernel)
 

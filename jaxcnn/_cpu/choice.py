@@ -148,9 +148,6 @@ class Problem(NamedTuple):
         return self._replace(channels=self.features, features=self.channels, window=mirrored)
 
 
-Choice = Callable[[Problem], Sum | None]
-
-
 def forward(
     x: Array,
     kernel: Array,
@@ -170,7 +167,7 @@ def forward(
         x.shape[0], x.shape[-1], kernel.shape[-1], window, groups, _exact(x, precision)
     )
     choose = partial(_forward, finish=finish, of_elements=of_elements)
-    return _evaluated(_at_once(choose), problem, x, kernel, _finished(otherwise, finish))
+    return _evaluated(choose, problem, x, kernel, _finished(otherwise, finish))
 
 
 def kernel_grad(
@@ -187,7 +184,7 @@ def input_grad(
     """`dx` of `dy` and the kernel."""
     channels = kernel.shape[-2] * groups
     problem = Problem(dy.shape[0], channels, dy.shape[-1], window, groups, _exact(dy, precision))
-    return _evaluated(_at_once(_input_grad), problem, dy, kernel, otherwise, _late)
+    return _evaluated(_input_grad, problem, dy, kernel, otherwise, _late)
 
 
 def pooled(
@@ -532,7 +529,7 @@ def _are_side_by_side(window: Window) -> bool:
 
 
 def _evaluated(
-    choose: Choice,
+    choose: Callable[[Problem], Sum | None],
     problem: Problem,
     a: Array,
     b: Array,
@@ -547,22 +544,14 @@ def _evaluated(
         return otherwise(a, b)
     if max(window.strides) > 1 and max(window.input_dilation) > 1:
         return otherwise(a, b)
-    chosen = choose(problem) or order(otherwise)
-    return lax.platform_dependent(a, b, cpu=chosen, default=otherwise)
-
-
-def _at_once(choose: Choice) -> Choice:
-    """Of what is chosen, all as one step.
-
-    Or else what a layer's two gradients need meanwhile would be in memory together. And a result is
-    the same to XLA, however it was worked out: what reads several is compiled once.
-    """
-
-    def chosen(problem: Problem) -> Sum | None:
-        evaluate = choose(problem)
-        return evaluate and partial(once, evaluate)
-
-    return chosen
+    chosen = choose(problem)
+    # As one step: or else what a layer's two gradients need meanwhile would be in memory together.
+    # And a result is the same to XLA, however it was worked out: what reads it is compiled once.
+    # Not so the depthwise, whose padding is one loop with what made the images.
+    if chosen and not _is_depthwise(problem, NARROW):
+        chosen = partial(once, chosen)
+    on_cpu = chosen or order(otherwise)
+    return lax.platform_dependent(a, b, cpu=on_cpu, default=otherwise)
 
 
 def _late(evaluate: Sum) -> Sum:

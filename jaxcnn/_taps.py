@@ -47,7 +47,8 @@ def read(padded: Array, offset: Sizes, window: Window) -> Array:
 def read_all(padded: Array, window: Window, axes: Sequence[int] | None = None) -> Array:
     """(1) by all taps, or those along some axes, one axis after another: `(..., taps · C)`.
 
-    XLA:CPU has a single loop for what is joined of at most 8 arrays; more it writes one by one.
+    XLA:CPU has a single loop for what is joined of at most 8 arrays, along any axis but the last;
+    what else is joined it writes one by one.
     """
     x, spatial = padded, len(window.taps)
     for axis in reversed(range(spatial) if axes is None else axes):

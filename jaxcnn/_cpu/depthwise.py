@@ -111,6 +111,7 @@ def _by_images(x: Array, dy: Array, window: Window) -> Array:
     outer = window._replace(taps=(*window.taps[:-1], 1))
 
     def part(x: Array, dy: Array) -> list[Array]:
+        # Written: or else each of the sums would work it out again.
         by_last = once(lambda x: read_all(pad(x, window.pads, 0), window, (last,)), x)
         met = (
             take(by_last, offset, window.outputs, (*window.strides[:-1], 1))

@@ -48,7 +48,7 @@ from jaxcnn._taps import merge, pad, read, read_all, take, writers
 from jaxcnn._window import Sizes, Window, span
 
 PART = 2**20  # elements of the rows of one part: 4 MiB in float32
-FEW_PARTS = 3  # or fewer are one
+FEW_PARTS = 3  # or fewer are one: a loop over them takes as long as they save
 PRODUCTS = 2**23  # elements of z of one part: that it fits no cache costs less than parts would
 WHOLE = 2**21  # elements of drows of a batch that is not cut: 8 MiB in float32
 LEAST = 256  # rows in a part: for fewer, reading the matrix takes longer than multiplying by it
@@ -108,7 +108,7 @@ def forward_to_few(x: Array, kernel: Array, window: Window, finish: Finish = as_
 
     products = math.prod(x.shape[1:-1]) * matrix.shape[1]
     images = images_per_part(len(x), max(PRODUCTS // products, 1))
-    return map_parts(part, images, x) if images < len(x) else once(part, x)
+    return map_parts(part, images, x)
 
 
 def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
@@ -217,7 +217,7 @@ def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Arr
     def drows(dy: Array) -> Array:
         """`(groups, N, *windows, taps · C / groups)`."""
         if groups == 1:  # the kernel's transpose is never written
-            return _by_transpose(dy[0], by_tap[0].reshape(-1, features))[None]
+            return _by_transpose(dy[0], kernel.reshape(-1, features))[None]
         found = jnp.einsum("g...o,gtco->g...tc", dy, by_tap)
         return found.reshape(*dy.shape[:-1], -1)
 
@@ -425,8 +425,8 @@ def _together(x: Array) -> Array:
 def _images(x: Array, window: Window) -> int:
     """Of `x` or `dy`: so many that their rows fit the cache, and are not too few.
 
-    All of them where a row is what one tap reads, no more numbers than there are; and where a loop
-    over the parts of so few rows would take as long as the parts save.
+    All of them where a row is what one tap reads, no more numbers than there are; and where the
+    parts would be few.
     """
     entries = _entries(x, window)
     if math.prod(window.taps) == 1 or len(x) * entries <= FEW_PARTS * PART:

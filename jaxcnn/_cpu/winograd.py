@@ -151,7 +151,7 @@ def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     few = rows(len(x), window) < min(channels, features) / 2  # V costs little, even several times
     blocks = _blocks(channels * features, features, BLOCK if few else PRODUCTS)
     some = partial(_kernel_grad, x, window=window)
-    return once(lambda dy: _by_features(some, dy, -1, blocks), dy)
+    return _by_features(some, dy, -1, blocks)
 
 
 def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:

@@ -3,18 +3,17 @@
 What is worked out for one part (patches, transforms) is consumed before it leaves the cache, and no
 more than one part's is in memory at a time.
 
-A part is not a run of images but every n-th one: image j of each of `images` runs. A batch that is
-sharded over devices is cut along the runs' axis, so that each device holds a share of every part,
-and the loop moves no image between them.
+On one device a part is images next to each other; where the parts do not divide the batch, the last
+begins within the one before it.
 
-A batch that the parts do not divide is filled up with zeros for that, which copies it. On one
-device it is not: then a part is images next to each other, and the last begins within the one
-before it.
+On several a part is every n-th image: image j of each of `images` runs. A batch that is sharded
+over the devices is cut along the runs' axis, so that each device holds a share of every part, and
+the loop moves no image between them. Where the parts do not divide the batch, it is filled up with
+zeros, which copies it.
 """
 
 import functools
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -87,16 +86,19 @@ def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     parts, at = _cut(images, arrays)
     if parts == 1:
         return f(*arrays)
-    one, overlap = _element(arrays), _overlap(batch, images)
-    axes = (batch,) if overlap else (images, parts)
-    whole = jax.tree.map(
-        lambda part: _filled(part, (*axes, *part.shape[1:]), one),
-        jax.eval_shape(f, *at(0)),
-    )
+    runs = _are_runs()
+    axes = (batch,) if runs else (images, parts)
+
+    def unwritten(part: jax.ShapeDtypeStruct) -> Array:
+        # As a step: or else all loops would share the zeros, and have them copied.
+        shape = (*axes, *part.shape[1:])
+        return _varying(part, once(lambda *arrays: jnp.zeros(shape, part.dtype), *arrays))
+
+    whole = jax.tree.map(unwritten, jax.eval_shape(f, *at(0)))
 
     def body(number: Array, whole: Tree) -> Tree:
         def write(whole: Array, part: Array) -> Array:
-            if overlap:
+            if runs:
                 first = _first(number, batch, images)
                 return lax.dynamic_update_slice_in_dim(
                     whole, part, first, 0, allow_negative_indices=False
@@ -127,7 +129,10 @@ def sum_parts(
     if parts == 1:
         return f(*(x.reshape(len(x), *of_image(x)) for x in arrays))
     zero = functools.reduce(after, arrays, jnp.zeros((), arrays[0].dtype))
-    zeros = jax.tree.map(lambda part: _filled(part, part.shape, zero), jax.eval_shape(f, *at(0)))
+    zeros = jax.tree.map(
+        lambda part: _varying(part, jnp.broadcast_to(zero.astype(part.dtype), part.shape)),
+        jax.eval_shape(f, *at(0)),
+    )
 
     def body(number: Array, total: Tree) -> Tree:
         return jax.tree.map(jnp.add, total, f(*at(number)))
@@ -135,14 +140,15 @@ def sum_parts(
     return lax.fori_loop(0, parts, body, zeros, unroll=min(at_once, parts))
 
 
-def _overlap(batch: int, images: int) -> bool:
-    """Whether the last part begins within the one before it."""
-    return batch % images > 0 and jax.device_count() == 1
+def _are_runs() -> bool:
+    """Whether the images of a part are next to each other."""
+    return jax.device_count() == 1
 
 
-def _first(number: int | Array, batch: int, images: int) -> Array:
-    """The first image of a part, where the last two overlap."""
-    return jnp.minimum(number * images, batch - images)
+def _first(number: int | Array, batch: int, images: int) -> int | Array:
+    """The first image of a part that is a run; the last may begin within the one before it."""
+    first = number * images
+    return jnp.minimum(first, batch - images) if batch % images else first
 
 
 def _cut(
@@ -153,22 +159,24 @@ def _cut(
 ) -> tuple[int, Callable[[int | Array], list[Array]]]:
     """The number of parts, and what gives one of them.
 
-    The last may be filled up with zeros; or, where it overlaps the one before it, `repeat` the
-    images that it has in common with that, or have zeros in their place.
+    The last may be filled up with zeros; or, where it is a run, `repeat` the images that it has in
+    common with that before it, or have zeros in their place.
     """
     batch = arrays[0].shape[0]
     parts = -(-batch // images)
 
-    def overlapping(number: int | Array) -> list[Array]:
+    def run(number: int | Array) -> list[Array]:
         first = _first(number, batch, images)
-        new = jnp.arange(images) >= number * images - first
         some = [
             lax.dynamic_slice_in_dim(x, first, images, allow_negative_indices=False) for x in arrays
         ]
-        return [(x if repeat else _masked(x, new)).reshape(images, *of_image(x)) for x in some]
+        if not repeat and batch % images:
+            new = jnp.arange(images) >= number * images - first
+            some = [_masked(x, new) for x in some]
+        return [x.reshape(images, *of_image(x)) for x in some]
 
-    if _overlap(batch, images):
-        return parts, overlapping
+    if _are_runs():
+        return parts, run
     more = (0, images * parts - batch, 0)
     whole = [
         lax.pad(x, jnp.zeros((), x.dtype), [more, *[(0, 0, 0)] * (x.ndim - 1)]) for x in arrays
@@ -192,20 +200,10 @@ def _masked(x: Array, keep: Array) -> Array:
     return jnp.where(jnp.expand_dims(keep, range(1, x.ndim)), x, 0)
 
 
-def _element(arrays: tuple[Array, ...]) -> Array:
-    """One of what is to be overwritten, made of the arrays' first elements.
-
-    A zero would be shared by all loops, and what it fills then copied for each.
-    """
-    dtype = arrays[0].dtype
-    return functools.reduce(operator.add, (x[(0,) * x.ndim].astype(dtype) for x in arrays))
-
-
-def _filled(result: jax.ShapeDtypeStruct, shape: Sizes, element: Array) -> Array:
-    """An array for results, which varies over as many devices as they, as a carry has to.
+def _varying(result: jax.ShapeDtypeStruct, x: Array) -> Array:
+    """`x`, varying over as many devices as results do, as a carry has to.
 
     Of what else than the batch a result is made (a kernel, a bias) may vary where that does not.
     """
-    x = jnp.broadcast_to(element.astype(result.dtype), shape)
     more = tuple(varying(result) - varying(x))
     return lax.pcast(x, more, to="varying") if more else x

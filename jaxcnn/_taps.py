@@ -9,13 +9,14 @@ With strides s, dilation d and low pads p, tap t of window o reads
 
 Its adjoint writes v back to where the tap read, and drops what it read of the padding. The sum of
 what all taps write, v_t being written by tap t, is gathered: for each element of x, from the
-windows that hold it. Of the places i, take by turns those with one remainder r of i + p by s,
+windows that hold it. Of the places i, take by turns those with one remainder r of i + a by s,
 
-    i + p = s·j + r        sum_t adjoint_t(v_t)[i] = sum_q v_t[j - q]  with  d·t = s·q + r     (2)
+    i + a = s·j + r    sum_t adjoint_t(v_t)[i] = sum_q v_t[j - q]  with  d·t = s·q + r + p - a (2)
 
 For each q at most one tap fits: which, is a table of q and r. So there are as many terms as windows
 that can hold one element (one, where windows do not overlap), none of them multiplied by zero, and
-nothing is scattered; j and r are axes of their own, and their merging moves no memory.
+nothing is scattered; j and r are axes of their own, and their merging moves no memory. Any a will
+do: it is 0, which has the fewest j, or else, where that saves a q, the remainder of p.
 """
 
 import itertools
@@ -118,7 +119,7 @@ def gather(
             tap = np.where((tap < 0) | (along < 0), -1, tap * taps + along)
         if (tap < 0).all():  # by dilation, no window that far away
             continue
-        start = tuple(low - q for (low, _), q in zip(pads, shift, strict=True))
+        start = tuple(len(table) - 1 - q for table, q in zip(tables, shift, strict=True))
         ones = (1,) * len(counts)
         shifted = [take(array, start, counts, ones).reshape(split) for array in padded]
         if beside:
@@ -138,31 +139,63 @@ def merge(x: Array, window: Window) -> Array:
     """Images of `window.size` from `(..., j, r, j, r, C)`, which are their elements by (2)."""
     first = x.ndim - 2 * len(window.size) - 1
     crop = []
-    for axis, (size, (low, _)) in enumerate(zip(window.size, window.pads, strict=True), first):
+    for axis, (size, (_, a)) in enumerate(zip(window.size, _steps(window), strict=True), first):
         # One at a time, which explicit sharding allows.
         x = lax.collapse(x, axis, axis + 2)
-        crop.append((-low, size + low - x.shape[axis]))
+        crop.append((-a, size + a - x.shape[axis]))
     return pad(x, tuple(crop), 0)
 
 
 def writers(window: Window) -> tuple[list[np.ndarray], Sizes, Pads]:
-    """Along each axis: the tap by `[q, r]` in (2), -1 for none; how many j there are; and the pads
-    under which `v[j - q]` is where it is to be read, `(number of q) - 1 - q` from the front.
-
-    A lone window is given steps of its own span, so that it meets every element with q = 0.
+    """Along each axis: the tap by `[q, r]` in (2), -1 for none, the rows being those q that have
+    any; how many j there are; and the pads under which `v[j - q]` of row m is to be read from
+    `(number of rows) - 1 - m` on.
 
     >>> writers(Window((8,), (3,), (2,), ((1, 1),), (1,), (1,)))
-    ([array([[ 0,  1],
-           [ 2, -1]])], (5,), ((1, 1),))
+    ([array([[-1,  0],
+           [ 1,  2]])], (4,), ((0, 1),))
     """
     tables, counts, pads = [], [], []
-    for n, k, s, (low, _), d, _, outputs in zip(*window, window.outputs, strict=True):
-        stride = span(k, d) if outputs == 1 else s
-        reach = np.arange((span(k, d) - 1) // stride + 1)[:, None] * stride + np.arange(stride)
-        tables.append(np.where((reach % d == 0) & (reach < span(k, d)), reach // d, -1))
-        counts.append(max(-(-(n + low) // stride), 0))
-        pads.append((len(tables[-1]) - 1, counts[-1] - outputs))
+    for n, k, (low, _), d, outputs, (s, a) in zip(
+        window.size,
+        window.taps,
+        window.pads,
+        window.dilation,
+        window.outputs,
+        _steps(window),
+        strict=True,
+    ):
+        least, most = _shifts(span(k, d), s, low - a)
+        reach = np.arange(least, most + 1)[:, None] * s + np.arange(s) + low - a
+        met = (reach >= 0) & (reach < span(k, d)) & (reach % d == 0)
+        tables.append(np.where(met, reach // d, -1))
+        counts.append(max(-(-(n + a) // s), 0))
+        pads.append((most, counts[-1] - least - outputs))
     return tables, tuple(counts), tuple(pads)
+
+
+def _steps(window: Window) -> list[tuple[int, int]]:
+    """Along each axis, s and a of (2).
+
+    A lone window is given steps of its own span, so that it meets every element with one q.
+    """
+    steps = []
+    for k, s, (low, _), d, outputs in zip(
+        window.taps, window.strides, window.pads, window.dilation, window.outputs, strict=True
+    ):
+        stride = span(k, d) if outputs == 1 else s
+
+        def terms(a: int, reach: int = span(k, d), stride: int = stride, low: int = low) -> int:
+            least, most = _shifts(reach, stride, low - a)
+            return most - least
+
+        steps.append((stride, min((0, low % stride), key=terms)))
+    return steps
+
+
+def _shifts(span: int, stride: int, ahead: int) -> tuple[int, int]:
+    """The least and the largest q of (2), `ahead` being p - a."""
+    return -((ahead + stride - 1) // stride), (span - 1 - ahead) // stride
 
 
 def turned(kernel: Array, groups: int) -> Array:

@@ -84,7 +84,7 @@ def input_grad(dy: Array, kernel: Array, window: Window) -> Array:
 
     def written(tap: np.ndarray, dy: Array) -> Array:
         channel = np.arange(dy.shape[-1]) % kernel.shape[-1]
-        return dy * jnp.where(tap >= 0, by_tap[np.maximum(tap, 0), channel], 0)
+        return dy * jnp.where(tap >= 0, by_tap[tap % len(by_tap), channel], 0)
 
     return gather(window, (dy,), (0,), written)
 

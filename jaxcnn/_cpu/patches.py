@@ -44,13 +44,14 @@ import numpy as np
 from jax import Array, lax
 
 from jaxcnn._cpu.parts import Finish, Tree, as_it_is, images_per_part, map_parts, once, sum_parts
-from jaxcnn._taps import merge, pad, read, read_all, take, writers
-from jaxcnn._window import Sizes, Window, span
+from jaxcnn._taps import merge, pad, read, read_all, writers
+from jaxcnn._window import Pads, Sizes, Window, span
 
 PART = 2**20  # elements of the rows of one part: 4 MiB in float32
 FEW_PARTS = 3  # or fewer are one: a loop over them takes as long as they save
 PRODUCTS = 2**23  # elements of z of one part: that it fits no cache costs less than parts would
 WHOLE = 2**21  # elements of drows of a batch that is not cut: 8 MiB in float32
+TERMS = 4  # of drows for an element: more are padded before they are added
 LEAST = 256  # rows in a part: for fewer, reading the matrix takes longer than multiplying by it
 COLUMNS = 32  # that fill the registers
 BLOCK = 4  # windows at most
@@ -117,8 +118,7 @@ def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
         return _kernel_grad_by_group(x, dy, window, groups)
     channels, features = x.shape[-1], dy.shape[-1]
     if math.prod(window.taps) == 1:
-        rows = read(pad(x, window.pads, 0), (0,) * len(window.taps), window)
-        dmatrix = _product(rows, dy)
+        dmatrix = _product(_rows(x, window, 1), dy)
         if channels > features:
             dmatrix = _turned(dmatrix)
         return dmatrix.reshape(*window.taps, channels, features)
@@ -143,7 +143,10 @@ def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
 
         return sum_parts(of_number, 1, jnp.arange(window.outputs[0] // outputs))
 
-    total = _by_column(sum_parts(part, _images(x, window), x, dy), block * features)
+    total = sum_parts(part, _images(x, window), x, dy)
+    if block == 1 and len(total) == math.prod(window.taps) * channels:
+        return total.reshape(*window.taps, channels, features)
+    total = _by_column(total, block * features)
     if block == 1:
         return jnp.moveaxis(total.reshape(features, *window.taps, channels), 0, -1)
     outer = math.prod(window.taps[:-1])
@@ -194,9 +197,9 @@ def kernel_grad_of_both(x: Array, dy: Array, window: Window) -> Array:
 
 
 def input_grad_of_one_tap(dy: Array, kernel: Array, window: Window) -> Array:
-    """`dy · matrixᵀ`, and zeros where no window was."""
+    """`dy · matrixᵀ`, and zeros where no window was, which are not written if that is added to."""
     matrix = kernel.reshape(kernel.shape[-2:])
-    found = _by_transpose(dy, matrix)
+    found = once(_by_transpose, dy, matrix)
     around = [(0, 0, 0)]
     for n, s, (low, _), outputs in zip(
         window.size, window.strides, window.pads, window.outputs, strict=True
@@ -224,14 +227,14 @@ def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Arr
     def part(dy: Array) -> Array:
         dy = _by_group(dy, groups)
         if height == counts[0]:
-            return _together(merge(_added(pad(drows(dy), pads, 0), counts, window), window))
+            return _together(merge(_added(drows(dy), pads, counts, window), window))
         (low, high), *others = pads
         dy = pad(dy, ((low, high + bands * height - counts[0]), *others), 0)
         rows = dy.shape[2] - (bands - 1) * height
 
         def band(number: Array) -> Array:
             some = lax.dynamic_slice_in_dim(dy, number[0] * height, rows, 2)
-            return _added(drows(some), (height, *counts[1:]), window)[None]
+            return _added(drows(some), ((0, 0),) * len(pads), (height, *counts[1:]), window)[None]
 
         dx = jnp.moveaxis(map_parts(band, 1, jnp.arange(bands)), 0, 2)
         return _together(merge(lax.collapse(dx, 2, 4), window))
@@ -241,11 +244,17 @@ def input_grad(dy: Array, kernel: Array, window: Window, groups: int = 1) -> Arr
     return map_parts(part, len(dy) if len(dy) * size <= WHOLE else images, dy)
 
 
-def _added(drows: Array, counts: Sizes, window: Window) -> Array:
-    """`(groups, N, j, r, j, r, C / groups)`, for `merge`, of padded drows: (2) of `_taps.py`."""
-    tables, _, pads = writers(window)
+def _added(drows: Array, pads: Pads, counts: Sizes, window: Window) -> Array:
+    """`(groups, N, j, r, j, r, C / groups)`, for `merge`, of drows still to be padded: (2) of
+    `_taps.py`.
+
+    Of few terms each is padded as it is added, in the same loop: most of the taps need no padding.
+    """
+    tables, *_ = writers(window)
     axes, channels = len(tables), drows.shape[-1] // math.prod(window.taps)
     remainders, shifts = zip(*((table.shape[1], len(table)) for table in tables), strict=True)
+    if math.prod(shifts) not in range(2, TERMS + 1):
+        drows, pads = pad(drows, pads, 0), ((0, 0),) * axes
     where = range(3, 3 + 2 * axes, 2)
     if set(shifts) == {1} and remainders == window.taps:  # side by side: nothing to add
         by_tap = drows.reshape(*drows.shape[:2], *counts, *window.taps, channels)
@@ -258,9 +267,10 @@ def _added(drows: Array, counts: Sizes, window: Window) -> Array:
             if min(tap) < 0:
                 continue
             first = channels * int(np.ravel_multi_index(tap, window.taps))
-            start = tuple(low - at for (low, _), at in zip(pads, q, strict=True))
             of_tap = drows[..., first : first + channels]
-            terms.append(take(of_tap, start, counts, (1,) * axes))
+            start = [n - 1 - at - low for n, at, (low, _) in zip(shifts, q, pads, strict=True)]
+            sizes = zip(start, counts, drows.shape[2:-1], strict=True)
+            terms.append(pad(of_tap, tuple((-at, at + n - size) for at, n, size in sizes), 0))
         none = jnp.zeros((*drows.shape[:2], *counts, channels), drows.dtype)
         found.append(functools.reduce(operator.add, terms) if terms else none)
     by_remainder = jnp.stack(found).reshape(*remainders, *found[0].shape)
@@ -353,7 +363,7 @@ def _places(window: Window, block: int) -> np.ndarray:
 
 def _rows(x: Array, window: Window, block: int) -> Array:
     """`(N, *windows but the last, blocks, outer taps · places · C)`."""
-    if window.dilation[-1] > 1:
+    if window.dilation[-1] > 1 or block == math.prod(window.taps) == 1:
         return read_all(pad(x, window.pads, 0), window)
     step, places = window.strides[-1] * block, len(_places(window, block))
     blocks, pieces = -(-window.outputs[-1] // block), -(-places // step)

@@ -92,7 +92,8 @@ def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     def unwritten(part: jax.ShapeDtypeStruct) -> Array:
         # As a step: or else all loops would share the zeros, and have them copied.
         shape = (*axes, *part.shape[1:])
-        return _varying(part, once(lambda *arrays: jnp.zeros(shape, part.dtype), *arrays))
+        zeros = once(lambda *arrays: jnp.zeros(math.prod(shape), part.dtype), *arrays)
+        return _varying(part, zeros.reshape(shape))
 
     whole = jax.tree.map(unwritten, jax.eval_shape(f, *at(0)))
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax import Array
 
 from jaxcnn.models import MODELS
 from jaxcnn.training.step import compile_step
@@ -29,7 +30,6 @@ class Step(NamedTuple):
     """A call to time, which takes one step on; and what is known of the program."""
 
     call: Callable[[], object]
-    compile_seconds: float
     temporary_bytes: int
     start: list[np.ndarray]  # the parameters
     parameters: list[np.ndarray]  # those after ten steps
@@ -46,8 +46,36 @@ def in_jax(name: str, ops: ModuleType, shape: tuple[int, ...] | None = None) -> 
 
     It is compiled as the steps of train.py are.
     """
+    lowered, carry, images, labels = _lowered(name, ops, shape or STEPS[name])
+    start = [np.array(leaf) for leaf in jax.tree.leaves(carry[0])]
+    compiled = compile_step(lowered)
+
+    def call() -> None:
+        nonlocal carry
+        carry = compiled(carry, images, labels)
+        jax.block_until_ready(carry)
+
+    for _ in range(10):
+        call()
+    parameters = [np.array(leaf) for leaf in jax.tree.leaves(carry[0])]
+    memory = compiled.memory_analysis()
+    assert memory is not None
+    return Step(call, memory.temp_size_in_bytes, start, parameters)
+
+
+def compile_seconds(name: str, ops: ModuleType) -> float:
+    """How long XLA takes for the program of `in_jax`: anew each time, JAX having it traced."""
+    lowered, *_ = _lowered(name, ops, STEPS[name])
+    began = time.perf_counter()
+    compile_step(lowered)
+    return time.perf_counter() - began
+
+
+def _lowered(
+    name: str, ops: ModuleType, shape: tuple[int, ...]
+) -> tuple[jax.stages.Lowered, Any, Array, Array]:
+    """The step before it is compiled, and what it is first called with."""
     model, options = MODELS[name]
-    shape = shape or STEPS[name]
     images, labels = map(jnp.asarray, batch(shape))
     optimizer = optax.sgd(RATE)
 
@@ -66,24 +94,8 @@ def in_jax(name: str, ops: ModuleType, shape: tuple[int, ...] | None = None) -> 
 
     init = jax.jit(partial(model.init, channels=shape[-1], **options))
     params, state = init(jax.random.key(0))
-    start = [np.array(leaf) for leaf in jax.tree.leaves(params)]
     carry = params, state, optimizer.init(params), jax.random.key(1)
-    lowered = step.lower(carry, images, labels)
-    began = time.perf_counter()
-    compiled = compile_step(lowered)
-    compile_seconds = time.perf_counter() - began
-
-    def call() -> None:
-        nonlocal carry
-        carry = compiled(carry, images, labels)
-        jax.block_until_ready(carry)
-
-    for _ in range(10):
-        call()
-    parameters = [np.array(leaf) for leaf in jax.tree.leaves(carry[0])]
-    memory = compiled.memory_analysis()
-    assert memory is not None
-    return Step(call, compile_seconds, memory.temp_size_in_bytes, start, parameters)
+    return step.lower(carry, images, labels), carry, images, labels
 
 
 def in_torch(name: str, compiled: bool) -> Callable[[], object]:

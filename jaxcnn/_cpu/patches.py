@@ -363,7 +363,9 @@ def _places(window: Window, block: int) -> np.ndarray:
 
 def _rows(x: Array, window: Window, block: int) -> Array:
     """`(N, *windows but the last, blocks, outer taps · places · C)`."""
-    if window.dilation[-1] > 1 or block == math.prod(window.taps) == 1:
+    if block == math.prod(window.taps) == 1:
+        return once(lambda x: read_all(pad(x, window.pads, 0), window), x)
+    if window.dilation[-1] > 1:
         return read_all(pad(x, window.pads, 0), window)
     step, places = window.strides[-1] * block, len(_places(window, block))
     blocks, pieces = -(-window.outputs[-1] // block), -(-places // step)

@@ -281,8 +281,9 @@ def _elements(x: Array, axis: int, tile: int, tiles: int) -> Array:
     by_tile = x.reshape(*x.shape[:axis], -1, tile, *x.shape[axis + 1 :])
 
     def from_tile(first: int, count: int) -> Array:
-        some = lax.slice_in_dim(by_tile, first, first + tiles, axis=axis)
-        return lax.slice_in_dim(some, 0, count, axis=axis + 1)
+        start, limit = [0] * by_tile.ndim, list(by_tile.shape)
+        start[axis], limit[axis : axis + 2] = first, (first + tiles, count)
+        return lax.slice(by_tile, start, limit)
 
     met = [from_tile(at // tile, min(tile, SIX - at)) for at in range(0, SIX, tile)]
     return jnp.concatenate(met, axis + 1)
@@ -294,13 +295,16 @@ def _cotangent_transform(dy: Array, window: Window, arrays: int = 1) -> list[Arr
     pads = tuple((0, m * n - size) for m, n, size in zip(tile, tiles, window.outputs, strict=True))
 
     def along_rows(dy: Array) -> Array:
-        tiled = dy.reshape(len(dy), tiles[0], tile[0], -1, dy.shape[-1])
+        tiled = dy.reshape(len(dy), tiles[0], tile[0], -1, features)
         return _combine(A(tile[0]), tiled, 2, 0)
 
-    by_row = once(along_rows, pad(dy, pads, 0))
-    by_row = by_row.reshape(SIX, len(dy), *tiles, tile[1], dy.shape[-1])
+    features, padded = dy.shape[-1], pad(dy, pads, 0)
+    if padded is dy:  # flat: a copy of four axes, the last one short, takes longer to compile
+        padded = dy.reshape(len(dy), -1)
+    by_row = once(along_rows, padded)
+    by_row = by_row.reshape(SIX, len(dy), *tiles, tile[1], features)
     by_both = (_combine(A(tile[1]), rows, 4, 1) for rows in jnp.split(by_row, arrays))
-    return [w.reshape(SIX**2 // arrays, -1, dy.shape[-1]) for w in by_both]
+    return [w.reshape(SIX**2 // arrays, -1, features) for w in by_both]
 
 
 def _combine(matrix: np.ndarray, x: Array, axis: int, row: int) -> Array:

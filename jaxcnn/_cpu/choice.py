@@ -38,6 +38,7 @@ Since then, on two cores with AVX-512, also against what would be taken instead 
                   few parts as one (in a loop)       1.0 to 1.5   0.9 to 1.2
                   taps by axis (all at once)         0.9 to 1.3   0.9 to 1.2
                   no transpose (written)                                       1.0 to 1.1
+                  padded as added (before)                                     1.1 to 1.5
                   9 and 31 taps of one axis                       0.4 to 1.2
                   strides, from 16 and 32 channels   0.5 to 1.2                0.7 to 1.3, and
                   strides, from 64 to 64             0.6 to 2.6                1.6 to 7 where

@@ -19,7 +19,7 @@ def test_parts_make_the_whole(images):
     np.testing.assert_allclose(found[0], x.sum(0), rtol=1e-12)
 
 
-@pytest.mark.parametrize("images", [5, 8])
+@pytest.mark.parametrize("images", [4, 5, 8])
 def test_on_several_devices_a_batch_is_filled_up(images, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 2)
     test_parts_make_the_whole(images)

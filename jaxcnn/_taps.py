@@ -186,13 +186,18 @@ def _steps(window: Window) -> list[tuple[int, int]]:
         window.taps, window.strides, window.pads, window.dilation, window.outputs, strict=True
     ):
         stride = span(k, d) if outputs == 1 else s
-
-        def terms(a: int, reach: int = span(k, d), stride: int = stride, low: int = low) -> int:
-            least, most = _shifts(reach, stride, low - a)
-            return most - least
-
-        steps.append((stride, min((0, low % stride), key=terms)))
+        steps.append((stride, _origin(span(k, d), stride, low)))
     return steps
+
+
+def _origin(span: int, stride: int, low: int) -> int:
+    """The a of (2) with the fewest q."""
+
+    def number(a: int) -> int:
+        least, most = _shifts(span, stride, low - a)
+        return most - least
+
+    return min(0, low % stride, key=number)
 
 
 def _shifts(span: int, stride: int, ahead: int) -> tuple[int, int]:

@@ -188,7 +188,7 @@ def input_grad(
     """`dx` of `dy` and the kernel."""
     channels = kernel.shape[-2] * groups
     problem = Problem(dy.shape[0], channels, dy.shape[-1], window, groups, _exact(dy, precision))
-    step = not _is_matmul(problem)  # of which but the product is one: zeros are put in by a reader
+    step = not _is_matmul(problem)  # but its product alone: what reads it puts the zeros in
     return _evaluated(_input_grad, problem, dy, kernel, otherwise, _late, step)
 
 

@@ -253,7 +253,7 @@ def _added(drows: Array, pads: Pads, counts: Sizes, window: Window) -> Array:
     tables, *_ = writers(window)
     axes, channels = len(tables), drows.shape[-1] // math.prod(window.taps)
     remainders, shifts = zip(*((table.shape[1], len(table)) for table in tables), strict=True)
-    if math.prod(shifts) not in range(2, TERMS + 1):
+    if not 1 < math.prod(shifts) <= TERMS:
         drows, pads = pad(drows, pads, 0), ((0, 0),) * axes
     where = range(3, 3 + 2 * axes, 2)
     if set(shifts) == {1} and remainders == window.taps:  # side by side: nothing to add
@@ -363,9 +363,10 @@ def _places(window: Window, block: int) -> np.ndarray:
 
 def _rows(x: Array, window: Window, block: int) -> Array:
     """`(N, *windows but the last, blocks, outer taps · places · C)`."""
-    if block == math.prod(window.taps) == 1:
+    one = block == math.prod(window.taps) == 1
+    if one and max(window.strides) > 1:  # a step: in one shape, forward and for dkernel
         return once(lambda x: read_all(pad(x, window.pads, 0), window), x)
-    if window.dilation[-1] > 1:
+    if one or window.dilation[-1] > 1:
         return read_all(pad(x, window.pads, 0), window)
     step, places = window.strides[-1] * block, len(_places(window, block))
     blocks, pieces = -(-window.outputs[-1] // block), -(-places // step)

@@ -15,8 +15,8 @@ windows that hold it. Of the places i, take by turns those with one remainder r 
 
 For each q at most one tap fits: which, is a table of q and r. So there are as many terms as windows
 that can hold one element (one, where windows do not overlap), none of them multiplied by zero, and
-nothing is scattered; j and r are axes of their own, and their merging moves no memory. Any a will
-do: it is 0, which has the fewest j, or else, where that saves a q, the remainder of p.
+nothing is scattered; j and r are axes of their own, and their merging moves no memory. Any a from
+0 on will do: it is 0, which has the fewest j, or else, where that saves a q, the remainder of p.
 """
 
 import itertools
@@ -115,13 +115,13 @@ def gather(
     total: Array | None = None
     for shift in itertools.product(*(range(len(table)) for table in tables)):
         tap = np.zeros((), int)
-        for table, q, taps in zip(tables, shift, window.taps, strict=True):
-            along = table[q][:, None]  # the axis of r, and room for that of j
+        for table, row, taps in zip(tables, shift, window.taps, strict=True):
+            along = table[row][:, None]  # the axis of r, and room for that of j
             tap = tap[..., None, None]
             tap = np.where((tap < 0) | (along < 0), -1, tap * taps + along)
         if (tap < 0).all():  # by dilation, no window that far away
             continue
-        start = tuple(len(table) - 1 - q for table, q in zip(tables, shift, strict=True))
+        start = tuple(len(table) - 1 - row for table, row in zip(tables, shift, strict=True))
         ones = (1,) * len(counts)
         shifted = [take(array, start, counts, ones).reshape(split) for array in padded]
         if beside:
@@ -149,9 +149,9 @@ def merge(x: Array, window: Window) -> Array:
 
 
 def writers(window: Window) -> tuple[list[np.ndarray], Sizes, Pads]:
-    """Along each axis: the tap by `[q, r]` in (2), -1 for none, the rows being those q that have
-    any; how many j there are; and the pads under which `v[j - q]` of row m is to be read from
-    `(number of rows) - 1 - m` on.
+    """Along each axis: the tap by q and r of (2), -1 for none, with a row for each q from the least
+    to the largest that has one; how many j there are; and the pads under which `v[j - q]` is to be
+    read from `(number of rows) - 1 - row` on.
 
     >>> writers(Window((8,), (3,), (2,), ((1, 1),), (1,), (1,)))
     ([array([[-1,  0],
@@ -171,7 +171,7 @@ def writers(window: Window) -> tuple[list[np.ndarray], Sizes, Pads]:
         reach = np.arange(least, most + 1)[:, None] * s + np.arange(s) + low - a
         met = (reach >= 0) & (reach < span(k, d)) & (reach % d == 0)
         tables.append(np.where(met, reach // d, -1))
-        counts.append(max(-(-(n + a) // s), 0))
+        counts.append(-(-(n + a) // s))
         pads.append((most, counts[-1] - least - outputs))
     return tables, tuple(counts), tuple(pads)
 
@@ -190,19 +190,19 @@ def _steps(window: Window) -> list[tuple[int, int]]:
     return steps
 
 
-def _origin(span: int, stride: int, low: int) -> int:
-    """The a of (2) with the fewest q."""
+def _origin(reach: int, stride: int, low: int) -> int:
+    """The a of (2): 0, or where that has fewer q, the remainder of p by s."""
 
     def number(a: int) -> int:
-        least, most = _shifts(span, stride, low - a)
+        least, most = _shifts(reach, stride, low - a)
         return most - least
 
     return min(0, low % stride, key=number)
 
 
-def _shifts(span: int, stride: int, ahead: int) -> tuple[int, int]:
-    """The least and the largest q of (2), `ahead` being p - a."""
-    return -((ahead + stride - 1) // stride), (span - 1 - ahead) // stride
+def _shifts(reach: int, stride: int, ahead: int) -> tuple[int, int]:
+    """The least and the largest q of (2), of windows that reach so far; `ahead` is p - a."""
+    return -((ahead + stride - 1) // stride), (reach - 1 - ahead) // stride
 
 
 def turned(kernel: Array, groups: int) -> Array:

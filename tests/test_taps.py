@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxcnn._taps import merge, writers
+from jaxcnn._taps import merge, pad, writers
 from jaxcnn._window import Window
 
 
@@ -22,9 +22,8 @@ def test_writers_are_the_windows_that_hold_an_element(taps, stride, dilation):
         ]
 
         (table,), (count,), ((before, behind),) = writers(window)
-        padded = np.full(outputs + max(before, 0) + max(behind, 0), -1)
-        padded[max(before, 0) :][:outputs] = np.arange(outputs)
-        padded = padded[max(-before, 0) : len(padded) - max(-behind, 0)]
+        number = np.arange(outputs).reshape(1, outputs, 1)
+        padded = np.asarray(pad(number, ((before, behind),), -1)).ravel()
         found = np.empty((count, table.shape[1]), object)
         for j, r in np.ndindex(found.shape):
             held = [(padded[j + len(table) - 1 - m], tap) for m, tap in enumerate(table[:, r])]

@@ -188,7 +188,7 @@ def input_grad(
     """`dx` of `dy` and the kernel."""
     channels = kernel.shape[-2] * groups
     problem = Problem(dy.shape[0], channels, dy.shape[-1], window, groups, _exact(dy, precision))
-    step = not _is_matmul(problem)  # but its product alone: what reads it puts the zeros in
+    step = not _is_matmul(problem)  # or the product alone: what reads dx puts zeros between
     return _evaluated(_input_grad, problem, dy, kernel, otherwise, _late, step)
 
 

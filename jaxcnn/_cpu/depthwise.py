@@ -84,7 +84,7 @@ def input_grad(dy: Array, kernel: Array, window: Window) -> Array:
 
     def written(tap: np.ndarray, dy: Array) -> Array:
         channel = np.arange(dy.shape[-1]) % kernel.shape[-1]
-        # For none, the last: not tap 0, of which XLA may make an index that is compiled once more.
+        # For none the last stands, not the first: of zeros alone XLA would compile another index.
         return dy * jnp.where(tap >= 0, by_tap[tap % len(by_tap), channel], 0)
 
     return gather(window, (dy,), (0,), written)

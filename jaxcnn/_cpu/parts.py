@@ -15,12 +15,14 @@ zeros, which copies it.
 import functools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental.scheduling_groups import xla_metadata_call
+from jax.typing import DTypeLike
 
 from jaxcnn._order import after, varying
 from jaxcnn._window import Sizes
@@ -86,20 +88,21 @@ def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     parts, at = _cut(images, arrays)
     if parts == 1:
         return f(*arrays)
-    runs = _are_runs()
-    axes = (batch,) if runs else (images, parts)
+    adjacent = _are_adjacent()
+    axes = (batch,) if adjacent else (images, parts)
 
-    def unwritten(part: jax.ShapeDtypeStruct) -> Array:
-        # As a step: or else all loops would share the zeros, and have them copied.
+    def zeros(part: jax.ShapeDtypeStruct) -> Array:
+        # Of a zero that is known no sooner than the arrays: or else all loops would share them, and
+        # have them copied. Flat, and as a step: what fills one of that size is compiled once.
         shape = (*axes, *part.shape[1:])
-        zeros = once(lambda *arrays: jnp.zeros(math.prod(shape), part.dtype), *arrays)
-        return _varying(part, zeros.reshape(shape))
+        fill = partial(jnp.broadcast_to, shape=math.prod(shape))
+        return _varying(part, once(fill, _zero(arrays, part.dtype)).reshape(shape))
 
-    whole = jax.tree.map(unwritten, jax.eval_shape(f, *at(0)))
+    whole = jax.tree.map(zeros, jax.eval_shape(f, *at(0)))
 
     def body(number: Array, whole: Tree) -> Tree:
         def write(whole: Array, part: Array) -> Array:
-            if runs:
+            if adjacent:
                 first = _first(number, batch, images)
                 return lax.dynamic_update_slice_in_dim(
                     whole, part, first, 0, allow_negative_indices=False
@@ -129,9 +132,8 @@ def sum_parts(
     parts, at = _cut(images, arrays, of_image, repeat=False)
     if parts == 1:
         return f(*(x.reshape(len(x), *of_image(x)) for x in arrays))
-    zero = functools.reduce(after, arrays, jnp.zeros((), arrays[0].dtype))
     zeros = jax.tree.map(
-        lambda part: _varying(part, jnp.broadcast_to(zero.astype(part.dtype), part.shape)),
+        lambda part: _varying(part, jnp.broadcast_to(_zero(arrays, part.dtype), part.shape)),
         jax.eval_shape(f, *at(0)),
     )
 
@@ -141,13 +143,18 @@ def sum_parts(
     return lax.fori_loop(0, parts, body, zeros, unroll=min(at_once, parts))
 
 
-def _are_runs() -> bool:
+def _are_adjacent() -> bool:
     """Whether the images of a part are next to each other."""
     return jax.device_count() == 1
 
 
+def _zero(arrays: tuple[Array, ...], dtype: DTypeLike) -> Array:
+    """One that is not known before the arrays."""
+    return functools.reduce(after, arrays, jnp.zeros((), dtype))
+
+
 def _first(number: int | Array, batch: int, images: int) -> int | Array:
-    """The first image of a part that is a run; the last may begin within the one before it."""
+    """The first image of a part of adjacent ones; the last may begin within the one before it."""
     first = number * images
     return jnp.minimum(first, batch - images) if batch % images else first
 
@@ -160,13 +167,13 @@ def _cut(
 ) -> tuple[int, Callable[[int | Array], list[Array]]]:
     """The number of parts, and what gives one of them.
 
-    The last may be filled up with zeros; or, where it is a run, `repeat` the images that it has in
-    common with that before it, or have zeros in their place.
+    The last may be filled up with zeros; or, of adjacent images, `repeat` those that it has in
+    common with the one before it, or have zeros in their place.
     """
     batch = arrays[0].shape[0]
     parts = -(-batch // images)
 
-    def run(number: int | Array) -> list[Array]:
+    def stretch(number: int | Array) -> list[Array]:
         first = _first(number, batch, images)
         some = [
             lax.dynamic_slice_in_dim(x, first, images, allow_negative_indices=False) for x in arrays
@@ -176,8 +183,8 @@ def _cut(
             some = [_masked(x, new) for x in some]
         return [x.reshape(images, *of_image(x)) for x in some]
 
-    if _are_runs():
-        return parts, run
+    if _are_adjacent():
+        return parts, stretch
     more = (0, images * parts - batch, 0)
     whole = [
         lax.pad(x, jnp.zeros((), x.dtype), [more, *[(0, 0, 0)] * (x.ndim - 1)]) for x in arrays

@@ -248,27 +248,28 @@ def _added(drows: Array, pads: Pads, counts: Sizes, window: Window) -> Array:
     """`(groups, N, j, r, j, r, C / groups)`, for `merge`, of drows still to be padded: (2) of
     `_taps.py`.
 
-    Of few terms each is padded as it is added, in the same loop: most of the taps need no padding.
+    Of a few terms each is padded as it is added, in the same loop: those that are not shifted, most
+    of them, need no padding.
     """
     tables, *_ = writers(window)
     axes, channels = len(tables), drows.shape[-1] // math.prod(window.taps)
-    remainders, shifts = zip(*((table.shape[1], len(table)) for table in tables), strict=True)
-    if not 1 < math.prod(shifts) <= TERMS:
+    remainders, rows = zip(*((table.shape[1], len(table)) for table in tables), strict=True)
+    if not 1 < math.prod(rows) <= TERMS:
         drows, pads = pad(drows, pads, 0), ((0, 0),) * axes
     where = range(3, 3 + 2 * axes, 2)
-    if set(shifts) == {1} and remainders == window.taps:  # side by side: nothing to add
+    if set(rows) == {1} and remainders == window.taps:  # side by side: nothing to add
         by_tap = drows.reshape(*drows.shape[:2], *counts, *window.taps, channels)
         return jnp.moveaxis(by_tap, range(2 + axes, 2 + 2 * axes), where)
     found = []
     for r in np.ndindex(remainders):
         terms = []
-        for q in np.ndindex(shifts):
-            tap = [int(table[a, b]) for table, a, b in zip(tables, q, r, strict=True)]
+        for row in np.ndindex(rows):
+            tap = [int(table[a, b]) for table, a, b in zip(tables, row, r, strict=True)]
             if min(tap) < 0:
                 continue
             first = channels * int(np.ravel_multi_index(tap, window.taps))
             of_tap = drows[..., first : first + channels]
-            start = [n - 1 - at - low for n, at, (low, _) in zip(shifts, q, pads, strict=True)]
+            start = [n - 1 - at - low for n, at, (low, _) in zip(rows, row, pads, strict=True)]
             sizes = zip(start, counts, drows.shape[2:-1], strict=True)
             terms.append(pad(of_tap, tuple((-at, at + n - size) for at, n, size in sizes), 0))
         none = jnp.zeros((*drows.shape[:2], *counts, channels), drows.dtype)
@@ -364,7 +365,7 @@ def _places(window: Window, block: int) -> np.ndarray:
 def _rows(x: Array, window: Window, block: int) -> Array:
     """`(N, *windows but the last, blocks, outer taps · places · C)`."""
     one = block == math.prod(window.taps) == 1
-    if one and max(window.strides) > 1:  # a step: in one shape, forward and for dkernel
+    if one and max(window.strides) > 1:  # written in one shape, as for dkernel: compiled once
         return once(lambda x: read_all(pad(x, window.pads, 0), window), x)
     if one or window.dilation[-1] > 1:
         return read_all(pad(x, window.pads, 0), window)

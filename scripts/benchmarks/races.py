@@ -114,7 +114,7 @@ def race_step(name: str, rounds: int, torch: list[str]) -> Record:
     """Time, memory and compile time of a step, and what ten of them come to."""
     both = jaxcnn, jaxcnn.reference
     ours, autodiff = (steps.in_jax(name, ops) for ops in both)
-    # In turn as well, and not the first two: what is compiled first takes longer.
+    # In turn as well. Those compiled above do not count: what comes first takes longer.
     compiled = [[steps.compile_seconds(name, ops) for ops in both] for _ in range(COMPILED)]
     calls = {"manual": ours.call, "autodiff": autodiff.call}
     calls |= {f"PyTorch {mode}": steps.in_torch(name, mode == "compiled") for mode in torch}

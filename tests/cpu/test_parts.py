@@ -35,6 +35,17 @@ def test_a_batch_that_nothing_divides_is_not_copied():
     assert temporary(lambda x: map_parts(lambda x: 2 * x, 4, x)) < x.nbytes / 4
 
 
+def test_what_is_written_over_is_not_there_before_it_is_needed():
+    x = jnp.ones((64, 64, 64))
+
+    def chain(x):
+        for _ in range(5):
+            x = map_parts(lambda x: 2 * x[:, ::-1], 4, x)
+        return x
+
+    assert jax.jit(chain).lower(x).compile().memory_analysis().temp_size_in_bytes < 1.5 * x.nbytes
+
+
 @pytest.mark.parametrize("images", [1, 3, 5])
 def test_images_are_read_in_another_shape(images):
     x = jnp.asarray(draw(0, (5, 2, 3)))

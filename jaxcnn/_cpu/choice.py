@@ -188,8 +188,7 @@ def input_grad(
     """`dx` of `dy` and the kernel."""
     channels = kernel.shape[-2] * groups
     problem = Problem(dy.shape[0], channels, dy.shape[-1], window, groups, _exact(dy, precision))
-    step = not _is_matmul(problem)  # or the product alone: what reads dx puts zeros between
-    return _evaluated(_input_grad, problem, dy, kernel, otherwise, _late, step)
+    return _evaluated(_input_grad, problem, dy, kernel, otherwise, _late)
 
 
 def pooled(
@@ -540,7 +539,6 @@ def _evaluated(
     b: Array,
     otherwise: Sum,
     order: Callable[[Sum], Sum] = as_it_is,
-    step: bool = True,
 ) -> Tree:
     """What is chosen, or `order(otherwise)`, on a CPU; `otherwise` on other platforms."""
     window = problem.window
@@ -554,7 +552,7 @@ def _evaluated(
     # As one step: or else what a layer's two gradients need meanwhile would be in memory together.
     # And a result is the same to XLA, however it was worked out: what reads it is compiled once.
     # Not so the depthwise, whose padding is one loop with what made the images.
-    if chosen and step and not _is_depthwise(problem, NARROW):
+    if chosen and not _is_depthwise(problem, NARROW):
         chosen = partial(once, chosen)
     on_cpu = chosen or order(otherwise)
     return lax.platform_dependent(a, b, cpu=on_cpu, default=otherwise)

@@ -197,9 +197,9 @@ def kernel_grad_of_both(x: Array, dy: Array, window: Window) -> Array:
 
 
 def input_grad_of_one_tap(dy: Array, kernel: Array, window: Window) -> Array:
-    """`dy · matrixᵀ`, and zeros where no window was, which are not written if that is added to."""
+    """`dy · matrixᵀ`, and zeros where no window was."""
     matrix = kernel.reshape(kernel.shape[-2:])
-    found = once(_by_transpose, dy, matrix)
+    found = _by_transpose(dy, matrix)
     around = [(0, 0, 0)]
     for n, s, (low, _), outputs in zip(
         window.size, window.strides, window.pads, window.outputs, strict=True

@@ -84,7 +84,8 @@ def input_grad(dy: Array, kernel: Array, window: Window) -> Array:
 
     def written(tap: np.ndarray, dy: Array) -> Array:
         channel = np.arange(dy.shape[-1]) % kernel.shape[-1]
-        # For none the last stands, not the first: of zeros alone XLA would compile another index.
+        # Where there is no tap the last is read, and its product dropped: not the first, for XLA
+        # compiles an index of zeros alone once more.
         return dy * jnp.where(tap >= 0, by_tap[tap % len(by_tap), channel], 0)
 
     return gather(window, (dy,), (0,), written)

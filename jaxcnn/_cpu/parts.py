@@ -15,7 +15,6 @@ zeros, which copies it.
 import functools
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -92,11 +91,13 @@ def map_parts(f: Callable[..., Tree], images: int, *arrays: Array) -> Tree:
     axes = (batch,) if adjacent else (images, parts)
 
     def zeros(part: jax.ShapeDtypeStruct) -> Array:
-        # Of a zero that is known no sooner than the arrays: or else all loops would share them, and
-        # have them copied. Flat, and as a step: what fills one of that size is compiled once.
+        # To be written over. Of a zero that is known no sooner than the arrays: or else all loops
+        # would share them, and have them copied. Flat, and as a step: what fills one of that size
+        # is compiled once.
         shape = (*axes, *part.shape[1:])
-        fill = partial(jnp.broadcast_to, shape=math.prod(shape))
-        return _varying(part, once(fill, _zero(arrays, part.dtype)).reshape(shape))
+        zero = _zero(arrays, part.dtype)
+        filled = once(lambda zero: jnp.broadcast_to(zero, math.prod(shape)), zero)
+        return _varying(part, filled.reshape(shape))
 
     whole = jax.tree.map(zeros, jax.eval_shape(f, *at(0)))
 

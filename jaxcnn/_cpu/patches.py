@@ -144,11 +144,11 @@ def kernel_grad(x: Array, dy: Array, window: Window, groups: int = 1) -> Array:
         return sum_parts(of_number, 1, jnp.arange(window.outputs[0] // outputs))
 
     total = sum_parts(part, _images(x, window), x, dy)
-    if block == 1 and len(total) == math.prod(window.taps) * channels:
-        return total.reshape(*window.taps, channels, features)
-    total = _by_column(total, block * features)
     if block == 1:
+        if len(total) == math.prod(window.taps) * channels:  # as `_product` has it, not turned
+            return total.reshape(*window.taps, channels, features)
         return jnp.moveaxis(total.reshape(features, *window.taps, channels), 0, -1)
+    total = _by_column(total, block * features)
     outer = math.prod(window.taps[:-1])
     by_place = total.reshape(block, features, outer, -1, channels)
     places = _places(window, block)  # [place, window of the block]: the tap, or -1

@@ -64,7 +64,7 @@ def in_jax(name: str, ops: ModuleType, shape: tuple[int, ...] | None = None) -> 
 
 
 def compile_seconds(name: str, ops: ModuleType) -> float:
-    """How long XLA takes for the program of `in_jax`: anew each time, JAX having it traced."""
+    """How long XLA takes for the program of `in_jax`: anew each time, and without the tracing."""
     lowered, *_ = _lowered(name, ops, STEPS[name])
     began = time.perf_counter()
     compile_step(lowered)

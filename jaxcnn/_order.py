@@ -6,6 +6,7 @@ and wait in memory. `lax.optimization_barrier` does not prevent it: it is gone w
 chosen.
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -13,16 +14,17 @@ import jax.numpy as jnp
 from jax import Array
 
 
-def after(x: Array, cause: Array) -> Array:
-    """`x`, in such a way that it is not known before `cause`, a floating array.
+def after(x: Array, *causes: Array) -> Array:
+    """`x`, in such a way that it is not known before all of `causes`, floating arrays.
 
     >>> after(jnp.array([1.0, 2.0]), jnp.array([jnp.nan]))
     Array([1., 2.], dtype=float32)
     """
-    if 0 in cause.shape:
+    first = [cause[(0,) * cause.ndim] for cause in causes if 0 not in cause.shape]
+    if not first:
         return x
-    never = cause[(0,) * cause.ndim] > jnp.inf  # which XLA learns from the element alone
-    return x + never.astype(x.dtype)
+    never = functools.reduce(jnp.maximum, first) > jnp.inf
+    return x + never.astype(x.dtype)  # XLA learns that it is 0 from the elements alone
 
 
 def varying(x: Array | jax.ShapeDtypeStruct) -> frozenset[str]:

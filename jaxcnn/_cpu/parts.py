@@ -13,8 +13,10 @@ zeros, which copies it.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -31,28 +33,28 @@ Finish = Callable[[Array], Tree]  # what is still done to a part of a result
 CACHE = 2**18  # elements: 1 MiB in float32
 
 
-def images_per_part(batch: int, wanted: int) -> int:
+def images_per_part(batch: int, wanted: int, ways: int = 1) -> int:
     """How many images a part has: about `wanted`, a number that divides the batch if one is near;
     or else such that the parts are the fewest, and as small as they can be then.
 
-    Always a multiple of the number of devices, over which a batch may be sharded.
+    Always a multiple of the number of devices, over which a batch may be sharded; and of `ways`, in
+    which a part is to be divided; if the batch is.
 
     >>> images_per_part(128, 6), images_per_part(100, 6), images_per_part(127, 6)
     (4, 5, 6)
-    >>> images_per_part(67, 64)
-    34
+    >>> images_per_part(67, 64), images_per_part(100, 6, ways=2)
+    (34, 4)
     """
     devices = jax.device_count()
-    if batch % devices:
-        devices = 1
-    wanted = max(wanted // devices, 1) * devices
+    least = next(n for n in (devices * ways, devices, 1) if batch % n == 0)
+    wanted = max(wanted // least, 1) * least
     if batch <= wanted:
         return batch
-    best = max(n for n in range(devices, wanted + 1, devices) if batch % n == 0)
+    best = max(n for n in range(least, wanted + 1, least) if batch % n == 0)
     if 2 * best >= wanted:
         return best
     parts = -(-batch // wanted)
-    return -(-batch // (parts * devices)) * devices
+    return -(-batch // (parts * least)) * least
 
 
 def images_in_cache(x: Array) -> int:
@@ -65,7 +67,7 @@ def as_it_is(x: Any) -> Any:
     return x
 
 
-def once(f: Callable[..., Tree], *arrays: Array) -> Tree:
+def once(f: Callable[..., Tree], *arrays: Tree) -> Tree:
     """`f(*arrays)`, written to memory, as one step.
 
     What is cheap per element, as a few comparisons, XLA works out again in every loop that reads
@@ -142,6 +144,35 @@ def sum_parts(
         return jax.tree.map(jnp.add, total, f(*at(number)))
 
     return lax.fori_loop(0, parts, body, zeros, unroll=min(at_once, parts))
+
+
+def side_by_side(
+    f: Callable[..., tuple[Array, list[Array]]], ways: int, *arrays: Array
+) -> tuple[list[Array], list[Array]]:
+    """`f(*arrays)` of the first images, and of as many behind them, each on a core of its own.
+
+    `f` gives a result, and what it was worked out from. The results have to be used `after` the
+    second list, which is of all of the latter: XLA gives the memory of what was read for the last
+    time to what comes next in its order, and what is written there waits. So of two halves the
+    second would begin when the first is done, though the other core is free.
+
+    On several devices, which share a part, and where its images are no such multiple, it is one.
+    """
+    images = len(arrays[0])
+    if ways == 1 or not _are_adjacent() or images % ways:
+        result, _ = f(*arrays)
+        return [result], []
+    some = images // ways
+
+    def lane(number: int) -> list[Array]:
+        # As a step: or else what reads each lane, with a number of its own, is compiled once more.
+        first = once(partial(jnp.asarray, number * some, jnp.int32))
+        return [
+            lax.dynamic_slice_in_dim(x, first, some, allow_negative_indices=False) for x in arrays
+        ]
+
+    results, kept = zip(*(f(*lane(number)) for number in range(ways)), strict=True)
+    return list(results), list(itertools.chain(*kept))
 
 
 def _are_adjacent() -> bool:

@@ -25,6 +25,7 @@ for convolutional neural networks", 2015; Barabasz et al., "Error analysis and i
 accuracy of Winograd convolution for deep neural networks", 2018, for the points.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from functools import partial
@@ -41,8 +42,10 @@ from jaxcnn._cpu.parts import (
     images_per_part,
     map_parts,
     once,
+    side_by_side,
     sum_parts,
 )
+from jaxcnn._order import after
 from jaxcnn._taps import pad
 from jaxcnn._window import Sizes, Window
 
@@ -53,21 +56,19 @@ SIX = len(POINTS) + 1
 ROWS = 256
 # Entries of V in a part, for each point: 4.5 MiB in float32 for all, and as much of products. Four
 # times as much takes up to four times as long: the system hands out such memory anew each time.
-#
-# The library that XLA hands V · U to (YNNPACK, in jaxlib 0.10.2) divides a product of 2^17 entries
-# and more between the cores, and a smaller one from 256 channels on, but not a batch of products.
-# So V · U of up to 128 channels has one core, and 70 % of the time of a forward pass of 64. Parts
-# of four times the size are divided: 1.25 times as fast for 128 channels where their memory stays,
-# and 0.85 to 1.1 elsewhere.
 PART = 2**15
+# The library that XLA hands V · U to (YNNPACK, in jaxlib 0.10.2) divides a product of 2^17 entries
+# and more between the cores, and any from so many channels on, but not a batch of smaller products.
+# Of fewer channels a part is therefore two halves, side by side: 1.1 to 1.4 times as fast.
+DIVIDED = 256
 # Entries of U, or of a kernel's products, for as many features as are worked out at once: 16 MiB in
 # float32, and 32. The system hands out anew what is larger than 32 MiB, as one array or as what a
 # program has; but for each block of features V is worked out anew, too.
 BLOCK = 2**22
 PRODUCTS = 2**23
-# Entries of a kernel's products for a point: of a batch of products so small, XLA works out one
-# after another. Two batches, of half the points each, run at the same time.
-ALONE = 2**12
+# Entries of a kernel's products for a point, up to which its parts are, too: 1.05 to 1.4 times as
+# fast. Of 128 by 256 it was no gain, and of 256 by 256 a loss of a half.
+ALONE = 2**14
 
 
 def _evaluation(coefficients: int) -> np.ndarray:
@@ -113,21 +114,26 @@ def forward(
     transformed = jnp.dot(both, by_tap, precision="highest")  # U
     transformed = transformed.reshape(SIX**2, *kernel.shape[-2:])
     summed = 2 if turned else 1  # the axis of U over which the products are summed
+    ways = 2 if x.shape[-1] < DIVIDED else 1
 
-    def along_rows(images: int, products: Array) -> Array:
-        """`(points, N, rows, m, columns, O)`."""
-        split = products.reshape(SIX, SIX, images, *tiles, features)
+    def multiplied(*pieces: Array) -> tuple[Array, list[Array]]:
+        """V · U, point by point, and what it was worked out from."""
+        by_row = _image_by_row(_joined(pieces), window)
+        image = _image_by_both(by_row, window)
+        products = lax.dot_general(image, transformed, (((2,), (summed,)), ((0,), (0,))))
+        return products, [by_row, image]
+
+    def along_rows(images: int, products: list[Array], kept: list[Array]) -> Array:
+        """`(points, N, rows, m, columns, O)` of the products."""
+        joined = after(jnp.concatenate(products, 1), *kept)
+        split = joined.reshape(SIX, SIX, images, *tiles, features)
         return _combine(A(tile[0]).T, split, 0, 4)
 
     def part(*pieces: Array) -> Tree:
-        x = _joined(pieces)
-        (image,) = _image_transform(x, window)
-        products = lax.dot_general(  # V · U, point by point
-            image, transformed, (((2,), (summed,)), ((0,), (0,)))
-        )
-        rows = once(partial(along_rows, len(x)), products)
+        images = len(pieces[0])
+        rows = once(partial(along_rows, images), *side_by_side(multiplied, ways, *pieces))
         y = _combine(A(tile[1]).T, rows, 0, 5)
-        y = y.reshape(len(x), tile[0] * tiles[0], tile[1] * tiles[1], features)
+        y = y.reshape(images, tile[0] * tiles[0], tile[1] * tiles[1], features)
         return finish(y[:, : window.outputs[0], : window.outputs[1]])
 
     y = map_parts(part, _images(pieces[0], features, window, ROWS), *pieces)
@@ -157,17 +163,20 @@ def kernel_grad(x: Array, dy: Array, window: Window) -> Array:
 def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
     pieces, window = _bands(x, dy.shape[-1], window)
     dy = dy.reshape(-1, *window.outputs, dy.shape[-1])
+    ways = 2 if x.shape[-1] * dy.shape[-1] <= ALONE else 1
 
-    halves = 2 if x.shape[-1] * dy.shape[-1] <= ALONE else 1
+    def multiplied(dy: Array, *pieces: Array) -> tuple[Array, list[Array]]:
+        """V^T · W, point by point, and what it was worked out from."""
+        image_by_row = _image_by_row(_joined(pieces), window)
+        cotangent_by_row = _cotangent_by_row(dy, window)
+        image = _image_by_both(image_by_row, window)
+        cotangent = _cotangent_by_both(cotangent_by_row, window)
+        products = lax.dot_general(image, cotangent, (((1,), (1,)), ((0,), (0,))))
+        return products, [image_by_row, cotangent_by_row, image, cotangent]
 
     def part(dy: Array, *pieces: Array) -> Array:
-        image = _image_transform(_joined(pieces), window, halves)
-        cotangent = _cotangent_transform(dy, window, halves)
-        products = [  # V^T · W, point by point
-            lax.dot_general(v, w, (((1,), (1,)), ((0,), (0,))))
-            for v, w in zip(image, cotangent, strict=True)
-        ]
-        return jnp.concatenate(products)
+        products, kept = side_by_side(multiplied, ways, dy, *pieces)
+        return after(functools.reduce(jnp.add, products), *kept)
 
     # Two parts are one: then there is no loop, and V is that of the forward pass, compiled once.
     images = len(pieces[0])
@@ -234,7 +243,8 @@ def bands(window: Window, width: int) -> int:
     height, tile = window.size[0], _tile(window)[0]
     if height != window.outputs[0] or min(window.pads[0]) < 0:
         return 1
-    wanted = -(-math.prod(_tiles(window)) // max(ROWS, PART // width))
+    halves = 2 if width < DIVIDED else 1  # of a part, to be side by side
+    wanted = -(-math.prod(_tiles(window)) * halves // max(ROWS, PART // width))
     most = min(4 * wanted, height // max(window.pads[0]))  # for the next band has the rows behind
     suited = [n for n in range(1, most + 1) if height % (n * tile) == 0]
     return next((n for n in suited if n >= wanted), suited[-1] if suited else 1)
@@ -250,11 +260,8 @@ def _both(window: Window, dtype: DTypeLike) -> Array:
     return jnp.asarray(np.kron(*map(G, window.taps)), dtype)
 
 
-def _image_transform(x: Array, window: Window, arrays: int = 1) -> list[Array]:
-    """V: `(points, tiles, C)`, as so many arrays, each of as many points.
-
-    They are divided between the two passes, where it is no copy.
-    """
+def _image_by_row(x: Array, window: Window) -> Array:
+    """`B^T d`, `(points, N, rows, columns, C)`: V's first pass, with columns to whole tiles."""
     tile, tiles = _tile(window), _tiles(window)
     pads = tuple(  # to whole tiles, and as many more as the last one's six elements reach into
         (low, m * (n + -(-SIX // m) - 1) - low - size)
@@ -265,12 +272,18 @@ def _image_transform(x: Array, window: Window, arrays: int = 1) -> list[Array]:
         return _combine(BT, _elements(x, 1, tile[0], tiles[0]), 2, 0)
 
     # Written: as one loop with the second pass, the first would be worked out six times.
-    by_row = once(along_rows, pad(x, pads, 0))
-    by_both = (
-        _combine(BT, _elements(rows, 3, tile[1], tiles[1]), 4, 1)
-        for rows in jnp.split(by_row, arrays)
-    )
-    return [v.reshape(SIX**2 // arrays, -1, x.shape[-1]) for v in by_both]
+    return once(along_rows, pad(x, pads, 0))
+
+
+def _image_by_both(by_row: Array, window: Window) -> Array:
+    """V, of its first pass: `(points, tiles, C)`. As a step: compiled once, wherever it occurs."""
+    tile, tiles = _tile(window), _tiles(window)
+
+    def along_columns(by_row: Array) -> Array:
+        by_both = _combine(BT, _elements(by_row, 3, tile[1], tiles[1]), 4, 1)
+        return by_both.reshape(SIX**2, -1, by_row.shape[-1])
+
+    return once(along_columns, by_row)
 
 
 def _elements(x: Array, axis: int, tile: int, tiles: int) -> Array:
@@ -289,22 +302,30 @@ def _elements(x: Array, axis: int, tile: int, tiles: int) -> Array:
     return jnp.concatenate(met, axis + 1)
 
 
-def _cotangent_transform(dy: Array, window: Window, arrays: int = 1) -> list[Array]:
-    """W: `(points, tiles, O)`, as so many arrays, each of as many points."""
+def _cotangent_by_row(dy: Array, window: Window) -> Array:
+    """`A dy`, `(points, N, rows, columns, O)`: W's first pass, with columns to whole tiles."""
     tile, tiles = _tile(window), _tiles(window)
     pads = tuple((0, m * n - size) for m, n, size in zip(tile, tiles, window.outputs, strict=True))
+    features, padded = dy.shape[-1], pad(dy, pads, 0)
 
     def along_rows(dy: Array) -> Array:
         tiled = dy.reshape(len(dy), tiles[0], tile[0], -1, features)
         return _combine(A(tile[0]), tiled, 2, 0)
 
-    features, padded = dy.shape[-1], pad(dy, pads, 0)
     if padded is dy:  # flat: a copy of four axes, the last one short, takes longer to compile
         padded = dy.reshape(len(dy), -1)
-    by_row = once(along_rows, padded)
-    by_row = by_row.reshape(SIX, len(dy), *tiles, tile[1], features)
-    by_both = (_combine(A(tile[1]), rows, 4, 1) for rows in jnp.split(by_row, arrays))
-    return [w.reshape(SIX**2 // arrays, -1, features) for w in by_both]
+    return once(along_rows, padded)
+
+
+def _cotangent_by_both(by_row: Array, window: Window) -> Array:
+    """W, of its first pass: `(points, tiles, O)`."""
+    tile, features = _tile(window)[1], by_row.shape[-1]
+
+    def along_columns(by_row: Array) -> Array:
+        tiled = by_row.reshape(*by_row.shape[:3], -1, tile, features)
+        return _combine(A(tile), tiled, 4, 1).reshape(SIX**2, -1, features)
+
+    return once(along_columns, by_row)
 
 
 def _combine(matrix: np.ndarray, x: Array, axis: int, row: int) -> Array:
@@ -337,7 +358,7 @@ def _tiles(window: Window) -> Sizes:
 
 def _images(x: Array, features: int, window: Window, least: int) -> int:
     tiles = max(least, PART // max(x.shape[-1], features))
-    return images_per_part(len(x), -(-tiles // math.prod(_tiles(window))))
+    return images_per_part(len(x), -(-tiles // math.prod(_tiles(window))), 2)
 
 
 def saving(window: Window) -> float:

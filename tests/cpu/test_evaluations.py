@@ -212,6 +212,27 @@ def test_winograd(taps, pads, rows, monkeypatch):
     assert_close(jax.jit(partial(winograd.kernel_grad, window=at))(x, dy), dkernel)
 
 
+@pytest.mark.parametrize("images", [4, 6, 7])
+@pytest.mark.parametrize("height", [9, 16])  # as one, and in bands
+@pytest.mark.parametrize("narrow", [True, False])
+def test_winograd_in_halves_of_a_part(images, height, narrow, monkeypatch):
+    for name, value in [("ROWS", 8), ("PART", 1), ("DIVIDED", 9 * narrow), ("ALONE", 9 * narrow)]:
+        monkeypatch.setattr(winograd, name, value)
+    at = window((height, 6), (3, 3))
+    x, kernel, dy = numbers(at, images, 2, 3)
+    y, dx, dkernel = by_loop(x, kernel, dy, at)
+    adjoint = choice.Problem(images, 2, 3, at, 1, exact=False).adjoint.window
+    for f, settings, (a, b), wanted in [
+        (winograd.forward, {"window": at}, (x, kernel), y),
+        (winograd.forward, {"window": adjoint, "turned": True}, (dy, kernel), dx),
+        (winograd.kernel_grad, {"window": at}, (x, dy), dkernel),
+    ]:
+        program = jax.jit(partial(f, **settings)).trace(a, b)
+        assert_close(program.lower().compile()(a, b), wanted)
+        halves = narrow and images * winograd.bands(at, 3) % 2 == 0
+        assert str(program.jaxpr).count("dot_general") == (3 if halves else 2)  # one is by points
+
+
 def test_winograd_is_differentiated():
     at = window((9, 6), (3, 3))
     x, kernel, dy = map(jnp.asarray, numbers(at, 3, 2, 3))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from checking import draw
 
-from jaxcnn._cpu.parts import images_per_part, map_parts, once, sum_parts
+from jaxcnn._cpu.parts import images_per_part, map_parts, once, side_by_side, sum_parts
+from jaxcnn._order import after
 
 
 @pytest.mark.parametrize("images", [1, 2, 4, 5, 7, 12])
@@ -55,8 +56,38 @@ def test_images_are_read_in_another_shape(images):
 
 def test_a_part_divides_the_batch_where_such_a_number_is_near(monkeypatch):
     assert [images_per_part(batch, 4) for batch in (1, 3, 12, 100, 127)] == [1, 3, 4, 4, 4]
+    assert [images_per_part(batch, 5, ways=2) for batch in (1, 3, 12, 100, 127)] == [1, 3, 4, 4, 5]
     monkeypatch.setattr(jax, "device_count", lambda: 4)
     assert [images_per_part(batch, 2) for batch in (32, 24, 12, 7)] == [4, 4, 4, 1]
+
+
+def doubled(x):
+    half_way = once(lambda x: x + 1, x)
+    return once(lambda x: 2 * x[:, ::-1], half_way), [half_way]
+
+
+@pytest.mark.parametrize(("batch", "ways", "wanted"), [(8, 2, 2), (8, 1, 1), (7, 2, 1), (6, 3, 3)])
+def test_side_by_side(batch, ways, wanted, monkeypatch):
+    x = jnp.asarray(draw(0, (batch, 3)))
+    results, kept = jax.jit(lambda x: side_by_side(doubled, ways, x))(x)
+    assert (len(results), len(kept)) == (wanted, wanted if wanted > 1 else 0)
+    np.testing.assert_allclose(jnp.concatenate(results), 2 * (x + 1)[:, ::-1], rtol=1e-12)
+    monkeypatch.setattr(jax, "device_count", lambda: 2)
+    assert len(side_by_side(doubled, ways, x)[0]) == 1
+
+
+def test_side_by_side_no_half_waits_for_the_memory_of_the_other():
+    x = jnp.ones((8, 64, 64))
+
+    def temporary(keep):
+        def f(x):
+            results, kept = side_by_side(doubled, 2, x)
+            return once(lambda *given: after(sum(given[:2]), *given[2:]), *results, *keep(kept))
+
+        return jax.jit(f).lower(x).compile().memory_analysis().temp_size_in_bytes
+
+    # Two arrays of each half: the last is in the result's place, or else in that of the first.
+    assert temporary(lambda kept: kept) >= 3 * x.nbytes / 2 > temporary(lambda kept: [])
 
 
 @pytest.mark.parametrize("first", [0.0, np.nan, np.inf])

@@ -168,7 +168,7 @@ def _sums_by_rows(x: Array, dy: Array, window: Window, within: int, exact: bool)
         # such a loop is not vectorised, and takes longer than with a copy of the part.
         padded, by_term = once(pad_images, x) if beside else pad_images(x), []
         for first in range(0, len(terms), most):
-            found = once(partial(sum_rows, some=terms[first : first + most]), padded, dy)
+            found = sum_rows(padded, dy, terms[first : first + most])
             by_term += once(sum_sums, *(x.reshape(images, -1, channels) for x in found))
         return by_term
 

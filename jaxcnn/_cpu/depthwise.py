@@ -28,7 +28,6 @@ import itertools
 import math
 import operator
 from collections.abc import Iterator
-from functools import partial
 
 import jax
 import jax.numpy as jnp

@@ -16,7 +16,6 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -163,15 +162,15 @@ def side_by_side(
         result, _ = f(*arrays)
         return [result], []
     some = images // ways
+    # As a step: or else what reads each lane, from a number of its own, is compiled once more.
+    firsts = once(lambda: [jnp.asarray(lane * some, jnp.int32) for lane in range(ways)])
 
-    def lane(number: int) -> list[Array]:
-        # As a step: or else what reads each lane, with a number of its own, is compiled once more.
-        first = once(partial(jnp.asarray, number * some, jnp.int32))
+    def lane(first: Array) -> list[Array]:
         return [
             lax.dynamic_slice_in_dim(x, first, some, allow_negative_indices=False) for x in arrays
         ]
 
-    results, kept = zip(*(f(*lane(number)) for number in range(ways)), strict=True)
+    results, kept = zip(*(f(*lane(first)) for first in firsts), strict=True)
     return list(results), list(itertools.chain(*kept))
 
 

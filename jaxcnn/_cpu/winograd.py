@@ -358,7 +358,8 @@ def _tiles(window: Window) -> Sizes:
 
 def _images(x: Array, features: int, window: Window, least: int) -> int:
     tiles = max(least, PART // max(x.shape[-1], features))
-    return images_per_part(len(x), -(-tiles // math.prod(_tiles(window))), 2)
+    wanted = -(-tiles // math.prod(_tiles(window)))
+    return images_per_part(len(x), wanted, ways=2 if wanted > 1 else 1)
 
 
 def saving(window: Window) -> float:

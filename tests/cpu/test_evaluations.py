@@ -216,7 +216,12 @@ def test_winograd(taps, pads, rows, monkeypatch):
 @pytest.mark.parametrize("height", [9, 16])  # as one, and in bands
 @pytest.mark.parametrize("narrow", [True, False])
 def test_winograd_in_halves_of_a_part(images, height, narrow, monkeypatch):
-    for name, value in [("ROWS", 8), ("PART", 1), ("DIVIDED", 9 * narrow), ("ALONE", 9 * narrow)]:
+    for name, value in [
+        ("ROWS", 1),
+        ("PART", 3 * 8),
+        ("DIVIDED", 9 * narrow),
+        ("ALONE", 9 * narrow),
+    ]:
         monkeypatch.setattr(winograd, name, value)
     at = window((height, 6), (3, 3))
     x, kernel, dy = numbers(at, images, 2, 3)

@@ -163,9 +163,10 @@ def _sums_by_rows(x: Array, dy: Array, window: Window, within: int, exact: bool)
         return _sums([x.reshape(images, count // some, some, channels) for x in sums])
 
     def part(x: Array, dy: Array) -> list[Array]:
-        # As a step where there is padding within the fastest axis: read from where a part begins,
-        # such a loop is not vectorised, and takes longer than with a copy of the part.
-        padded, by_term = once(pad_images, x) if beside else pad_images(x), []
+        # Beside, the fastest axis is padded, too, and a loop that does so as it reads from where a
+        # part begins is not vectorised: the part is copied first. Without padding there it is not.
+        padded = once(pad_images, x) if beside else pad_images(x)
+        by_term: list[Array] = []
         for first in range(0, len(terms), most):
             found = sum_rows(padded, dy, terms[first : first + most])
             by_term += once(sum_sums, *(x.reshape(images, -1, channels) for x in found))

@@ -36,8 +36,8 @@ def images_per_part(batch: int, wanted: int, ways: int = 1) -> int:
     """How many images a part has: about `wanted`, a number that divides the batch if one is near;
     or else such that the parts are the fewest, and as small as they can be then.
 
-    Always a multiple of the number of devices, over which a batch may be sharded; and of `ways`, in
-    which a part is to be divided; if the batch is.
+    Always a multiple of the number of devices, over which a batch may be sharded, or on one device
+    of `ways`, in which a part is to be divided; if the batch is.
 
     >>> images_per_part(128, 6), images_per_part(100, 6), images_per_part(127, 6)
     (4, 5, 6)
@@ -45,14 +45,16 @@ def images_per_part(batch: int, wanted: int, ways: int = 1) -> int:
     (34, 4)
     """
     devices = jax.device_count()
-    least = next(n for n in (devices * ways, devices, 1) if batch % n == 0)
-    wanted = max(wanted // least, 1) * least
-    if batch <= wanted:
+    least = devices if devices > 1 else ways
+    if batch % least:
+        least = 1
+    most = max(wanted // least, 1) * least
+    if batch <= most:
         return batch
-    best = max(n for n in range(least, wanted + 1, least) if batch % n == 0)
-    if 2 * best >= wanted:
+    best = max(n for n in range(least, most + 1, least) if batch % n == 0)
+    if 2 * best >= max(wanted, most):
         return best
-    parts = -(-batch // wanted)
+    parts = -(-batch // most)
     return -(-batch // (parts * least)) * least
 
 
@@ -148,29 +150,29 @@ def sum_parts(
 def side_by_side(
     f: Callable[..., tuple[Array, list[Array]]], ways: int, *arrays: Array
 ) -> tuple[list[Array], list[Array]]:
-    """`f(*arrays)` of the first images, and of as many behind them, each on a core of its own.
+    """`f` of the arrays' images in so many runs of equal length, each on a core of its own.
 
-    `f` gives a result, and what it was worked out from. The results have to be used `after` the
-    second list, which is of all of the latter: XLA gives the memory of what was read for the last
-    time to what comes next in its order, and what is written there waits. So of two halves the
-    second would begin when the first is done, though the other core is free.
+    `f` gives a result, and what it was worked out from. The results, the first list, have to be
+    used `after` all of the second: XLA gives the memory of what was read for the last time to what
+    comes next in its order, and what is written there waits. So the second run would begin when the
+    first is done, though another core is free.
 
-    On several devices, which share a part, and where its images are no such multiple, it is one.
+    It is one run on several devices, which share a part, and where the runs would not be equal.
     """
     images = len(arrays[0])
     if ways == 1 or not _are_adjacent() or images % ways:
         result, _ = f(*arrays)
         return [result], []
     some = images // ways
-    # As a step: or else what reads each lane, from a number of its own, is compiled once more.
-    firsts = once(lambda: [jnp.asarray(lane * some, jnp.int32) for lane in range(ways)])
+    # As a step: or else what reads each run, from a number of its own, is compiled once more.
+    firsts = once(lambda: [jnp.asarray(run * some, jnp.int32) for run in range(ways)])
 
-    def lane(first: Array) -> list[Array]:
+    def run(first: Array) -> list[Array]:
         return [
             lax.dynamic_slice_in_dim(x, first, some, allow_negative_indices=False) for x in arrays
         ]
 
-    results, kept = zip(*(f(*lane(first)) for first in firsts), strict=True)
+    results, kept = zip(*(f(*run(first)) for first in firsts), strict=True)
     return list(results), list(itertools.chain(*kept))
 
 

@@ -52,23 +52,23 @@ from jaxcnn._window import Sizes, Window
 POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)  # and infinity
 SIX = len(POINTS) + 1
 # Tiles in a part: for fewer, reading U takes longer than multiplying by it. Half as many where V, W
-# and two parts' products are in memory.
+# and their products are in memory.
 ROWS = 256
 # Entries of V in a part, for each point: 4.5 MiB in float32 for all, and as much of products. Four
 # times as much takes up to four times as long: the system hands out such memory anew each time.
 PART = 2**15
-# The library that XLA hands V · U to (YNNPACK, in jaxlib 0.10.2) divides a product of 2^17 entries
-# and more between the cores, and any from so many channels on, but not a batch of smaller products.
-# Of fewer channels a part is therefore two halves, side by side: 1.1 to 1.4 times as fast.
+# Channels that V · U sums over: from so many on, the library that XLA hands it to (YNNPACK, in
+# jaxlib 0.10.2) divides each point's product between the cores; of fewer, only one of 2^17 entries
+# and more. There a part is two halves, side by side: 1.1 to 1.4 times as fast, on two cores.
 DIVIDED = 256
+# Entries of a kernel's products for a point, up to which there are two halves as well: 1.05 to 1.4
+# times as fast. Of 128 by 256 it was no gain, and of 256 by 256 twice the time.
+ALONE = 2**14
 # Entries of U, or of a kernel's products, for as many features as are worked out at once: 16 MiB in
 # float32, and 32. The system hands out anew what is larger than 32 MiB, as one array or as what a
 # program has; but for each block of features V is worked out anew, too.
 BLOCK = 2**22
 PRODUCTS = 2**23
-# Entries of a kernel's products for a point, up to which its parts are, too: 1.05 to 1.4 times as
-# fast. Of 128 by 256 it was no gain, and of 256 by 256 a loss of a half.
-ALONE = 2**14
 
 
 def _evaluation(coefficients: int) -> np.ndarray:
@@ -136,7 +136,7 @@ def forward(
         y = y.reshape(images, tile[0] * tiles[0], tile[1] * tiles[1], features)
         return finish(y[:, : window.outputs[0], : window.outputs[1]])
 
-    y = map_parts(part, _images(pieces[0], features, window, ROWS), *pieces)
+    y = map_parts(part, _images(pieces[0], features, window, ROWS, ways), *pieces)
     return y if len(pieces) == 1 else y.reshape(len(x), *outputs, -1)
 
 
@@ -178,10 +178,11 @@ def _kernel_grad(x: Array, dy: Array, window: Window) -> Array:
         products, kept = side_by_side(multiplied, ways, dy, *pieces)
         return after(functools.reduce(jnp.add, products), *kept)
 
-    # Two parts are one: then there is no loop, and V is that of the forward pass, compiled once.
+    # Two parts are one: then there is no loop, and V, where it is halved in both passes or neither,
+    # is that of the forward pass, compiled once.
     images = len(pieces[0])
     if rows(images, window) > ROWS:
-        images = _images(pieces[0], dy.shape[-1], window, ROWS // 2)
+        images = _images(pieces[0], dy.shape[-1], window, ROWS // 2, ways)
     products = sum_parts(part, images, dy, *pieces)
     by_tap = jnp.dot(_both(window, x.dtype).T, products.reshape(SIX**2, -1), precision="highest")
     return by_tap.reshape(*window.taps, *products.shape[1:])
@@ -243,7 +244,7 @@ def bands(window: Window, width: int) -> int:
     height, tile = window.size[0], _tile(window)[0]
     if height != window.outputs[0] or min(window.pads[0]) < 0:
         return 1
-    halves = 2 if width < DIVIDED else 1  # of a part, to be side by side
+    halves = 2 if width < DIVIDED else 1  # of a part, to be side by side in the forward pass
     wanted = -(-math.prod(_tiles(window)) * halves // max(ROWS, PART // width))
     most = min(4 * wanted, height // max(window.pads[0]))  # for the next band has the rows behind
     suited = [n for n in range(1, most + 1) if height % (n * tile) == 0]
@@ -356,10 +357,11 @@ def _tiles(window: Window) -> Sizes:
     return tuple(-(-n // m) for n, m in zip(window.outputs, _tile(window), strict=True))
 
 
-def _images(x: Array, features: int, window: Window, least: int) -> int:
+def _images(x: Array, features: int, window: Window, least: int, ways: int) -> int:
+    """Images a part, a multiple of `ways`; but one where that alone is a part."""
     tiles = max(least, PART // max(x.shape[-1], features))
     wanted = -(-tiles // math.prod(_tiles(window)))
-    return images_per_part(len(x), wanted, ways=2 if wanted > 1 else 1)
+    return images_per_part(len(x), wanted, ways if wanted > 1 else 1)
 
 
 def saving(window: Window) -> float:

@@ -234,6 +234,8 @@ def test_winograd_in_halves_of_a_part(images, height, narrow, monkeypatch):
     ]:
         program = jax.jit(partial(f, **settings)).trace(a, b)
         assert_close(program.lower().compile()(a, b), wanted)
+        moved = jax.jvp(jax.jit(partial(f, **settings)), (a, b), (a, b))[1]
+        assert_close(moved, 2 * wanted)  # linear in each
         halves = narrow and images * winograd.bands(at, 3) % 2 == 0
         assert str(program.jaxpr).count("dot_general") == (3 if halves else 2)  # one is by points
 

@@ -57,7 +57,9 @@ def test_images_are_read_in_another_shape(images):
 def test_a_part_divides_the_batch_where_such_a_number_is_near(monkeypatch):
     assert [images_per_part(batch, 4) for batch in (1, 3, 12, 100, 127)] == [1, 3, 4, 4, 4]
     assert [images_per_part(batch, 5, ways=2) for batch in (1, 3, 12, 100, 127)] == [1, 3, 4, 4, 5]
+    assert [images_per_part(batch, 5, ways=2) for batch in (6, 10, 50)] == [4, 4, 4]
     monkeypatch.setattr(jax, "device_count", lambda: 4)
+    assert images_per_part(32, 2, ways=2) == 4
     assert [images_per_part(batch, 2) for batch in (32, 24, 12, 7)] == [4, 4, 4, 1]
 
 
